@@ -1,0 +1,128 @@
+/** `millrace mount DIR`. */
+import { mkdirSync } from 'node:fs';
+import { totalmem } from 'node:os';
+import { type Command, Option } from 'commander';
+import pino from 'pino';
+import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
+import type { Mount } from '../../engine/mount.ts';
+import { startDaemon } from '../daemon.ts';
+import { countIn, type MountFlags, mountFlags, mountOptionsHelp, sizeIn } from '../flags.ts';
+import { ensureKeyFile } from '../key-file.ts';
+import { type MountArguments, type MountSettings, mountSettings } from '../mount-settings.ts';
+import { preflight } from '../preflight.ts';
+import { serve } from '../server.ts';
+
+const SLAB_BYTES_MIN = 64 * FRAME_BYTES;
+const FUSE_THREADS_MAX = 64;
+const PROGRESS_PERIOD_MS = 1000;
+
+/** Prints one line for people, or one JSON object for programs. */
+function say(flags: MountArguments, text: string, fields: Record<string, unknown>): void {
+  process.stdout.write(flags.json ? `${JSON.stringify(fields)}\n` : `${text}\n`);
+}
+
+/** Makes what a first use needs; throws when something of an earlier use is missing. */
+function prepare(settings: MountSettings, flags: MountArguments): void {
+  preflight(settings);
+  const { created } = ensureKeyFile(settings);
+  mkdirSync(settings.store, { recursive: true, mode: 0o700 });
+  if (!created) return;
+  const warning =
+    `new key in ${settings.keyFile}: keep a copy of it in a safe place; ` +
+    'whoever loses it loses the data, nobody can restore it';
+  say(flags, warning, { event: 'key-created', keyFile: settings.keyFile });
+}
+
+function sayMounted(settings: MountSettings, flags: MountArguments, pid: number): void {
+  const { store, mountPoint } = settings;
+  say(flags, `mounted ${store} on ${mountPoint} (pid ${pid})`, {
+    event: 'mounted',
+    store,
+    mountPoint,
+    pid,
+  });
+}
+
+/** One JSON line a second until the mount is gone. */
+function printProgress(served: Mount): void {
+  const print = (): void => {
+    const line = { event: 'progress', atMs: Math.round(performance.now()), ...served.snapshot() };
+    process.stdout.write(`${JSON.stringify(line)}\n`);
+  };
+  const timer = setInterval(print, PROGRESS_PERIOD_MS);
+  const stop = (): void => {
+    clearInterval(timer);
+  };
+  served.done.then(stop, stop);
+}
+
+async function run(directory: string, flags: MountArguments): Promise<void> {
+  const settings = mountSettings(directory, flags);
+  prepare(settings, flags);
+  if (!flags.foreground) {
+    const { pid } = await startDaemon(settings);
+    sayMounted(settings, flags, pid);
+    return;
+  }
+  process.exitCode = await serve({
+    settings,
+    log: pino(
+      { base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      pino.destination({ fd: 2, sync: true }),
+    ),
+    readyFd: flags.readyFd,
+    onMounted: (served) => {
+      sayMounted(settings, flags, process.pid);
+      if (flags.progress) printProgress(served);
+    },
+  });
+}
+
+/** Adds the command to the program. */
+export function addMountCommand(program: Command): void {
+  const collect = (text: string, before: MountFlags): MountFlags => mountFlags(text, before);
+  const slab = sizeIn({ min: SLAB_BYTES_MIN, max: totalmem(), step: FRAME_BYTES });
+  program
+    .command('mount')
+    .summary('mount an encrypted store on a directory')
+    .description(
+      'Mounts an encrypted store on an empty directory. Returns once the mount stands; the file system ' +
+        'then runs in the background until `millrace umount DIR`. The first use makes a key and a store.',
+    )
+    .argument('<directory>', 'mount point: an empty directory')
+    .option(
+      '--store <dir>',
+      'encrypted store (env MILLRACE_STORE, else ~/.local/share/millrace/store)',
+    )
+    .option(
+      '--key-file <file>',
+      'key, 64 hex digits, mode 0600 (env MILLRACE_KEY_FILE, else ~/.config/millrace/key)',
+    )
+    .option(
+      '--data-workers <n>',
+      'threads that chunk, hash and seal (default: one per core)',
+      countIn({ min: 1, max: DATA_WORKERS_MAX }),
+    )
+    .option(
+      '--fuse-threads <n>',
+      'threads that read /dev/fuse',
+      countIn({ min: 1, max: FUSE_THREADS_MAX }),
+    )
+    .option(
+      '--slab <size>',
+      'memory for data on its way, such as 256M or 1G; it never takes more',
+      slab,
+    )
+    .addOption(
+      new Option('-o, --option <name[=value],...>', 'mount options, see below; may be repeated')
+        .argParser(collect)
+        .default({}, 'none'),
+    )
+    .option('--foreground', 'stay in the foreground and log to stderr; Ctrl-C unmounts')
+    .option('--progress', 'with --foreground: one JSON line of counters a second on stdout')
+    .option('--json', 'print JSON lines instead of sentences')
+    .addOption(new Option('--ready-fd <n>').argParser(countIn({ min: 3, max: 9 })).hideHelp())
+    .addHelpText('after', mountOptionsHelp())
+    .addHelpText('after', '\nThe log of a background mount is in ~/.local/state/millrace.\n')
+    .action(run);
+}

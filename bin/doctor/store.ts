@@ -1,0 +1,63 @@
+/** Rows about what Millrace itself brings: the addon, the store's disk, the key. */
+import { existsSync, statfsSync } from 'node:fs';
+import path from 'node:path';
+import { failureParts } from '../failure.ts';
+import { ensureKeyFile, storeExists } from '../key-file.ts';
+import { mountOf } from '../mount-table.ts';
+import { type DoctorRow, okRow } from './row.ts';
+
+async function addonRow(): Promise<DoctorRow> {
+  try {
+    await import('../../engine/native.ts');
+    return okRow('addon', 'loads');
+  } catch (error) {
+    return {
+      name: 'addon',
+      state: 'fail',
+      detail: error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error),
+      advice: 'npm run setup',
+    };
+  }
+}
+
+/** The directory itself, or the nearest one above it that exists. */
+function nearestExisting(directory: string): string {
+  let at = directory;
+  while (!existsSync(at) && at !== path.dirname(at)) at = path.dirname(at);
+  return at;
+}
+
+const IN_MEMORY = new Set(['tmpfs', 'ramfs']);
+
+function storeRow(store: string): DoctorRow {
+  const at = nearestExisting(store);
+  const type = mountOf(at)?.type ?? 'unknown';
+  const { bavail, bsize } = statfsSync(at);
+  const free = `${((bavail * bsize) / 2 ** 30).toFixed(1)} GiB free`;
+  const detail = `${store}${at === store ? '' : ' (not made yet)'} on ${type}, ${free}`;
+  if (!IN_MEMORY.has(type)) return okRow('store', detail);
+  return {
+    name: 'store',
+    state: 'warn',
+    detail,
+    advice: 'it lies in memory and is gone after a reboot: fit for trials only',
+  };
+}
+
+function keyRow(store: string, keyFile: string): DoctorRow {
+  if (!existsSync(keyFile) && !storeExists(store)) {
+    return { name: 'key', state: 'absent', detail: keyFile, advice: 'the first mount makes it' };
+  }
+  try {
+    ensureKeyFile({ store, keyFile });
+    return okRow('key', `${keyFile}: keep a copy in a safe place`);
+  } catch (error) {
+    const { message, hint } = failureParts(error);
+    return { name: 'key', state: 'fail', detail: message, advice: hint };
+  }
+}
+
+/** Rows about the addon, the store and its key. Creates nothing. */
+export async function storeRows(places: { store: string; keyFile: string }): Promise<DoctorRow[]> {
+  return [await addonRow(), storeRow(places.store), keyRow(places.store, places.keyFile)];
+}

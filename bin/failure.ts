@@ -1,0 +1,60 @@
+/**
+ * What the command line tells when it cannot do what was asked: one sentence, the next step, an exit status.
+ * The engine's own errors have the same three parts and are told in the same way.
+ */
+import { CommanderError } from 'commander';
+
+/** Exit statuses of every command. */
+export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
+
+/** What a failure says and how the command ends. */
+export interface FailureParts {
+  /** One sentence: what is wrong, with the name of the thing that is wrong. */
+  message: string;
+  /** What to do next. */
+  hint?: string;
+  /** Default 1; 2 is for wrong usage. */
+  exitStatus?: number;
+}
+
+/** A failure of the command itself, before or beside the engine. */
+export class Failure extends Error {
+  readonly hint: string;
+  readonly exitStatus: number;
+
+  constructor(parts: FailureParts, cause?: unknown) {
+    super(parts.message, cause === undefined ? undefined : { cause });
+    this.name = 'Failure';
+    this.hint = parts.hint ?? '';
+    this.exitStatus = parts.exitStatus ?? EXIT.failed;
+  }
+}
+
+/** The parts of anything that was thrown; the stack of what nobody foresaw goes into the hint. */
+export function failureParts(thrown: unknown): Required<FailureParts> {
+  if (thrown instanceof CommanderError) {
+    const message = thrown.message.replace(/^error: /, '');
+    return { message, hint: 'see --help', exitStatus: thrown.exitCode === 0 ? 0 : EXIT.usage };
+  }
+  if (!(thrown instanceof Error)) {
+    return { message: String(thrown), hint: '', exitStatus: EXIT.failed };
+  }
+  const { hint, exitStatus } = thrown as Partial<Failure>;
+  return {
+    message: thrown.message,
+    hint: hint ?? `this is a fault of Millrace, please report it: ${thrown.stack ?? ''}`,
+    exitStatus: exitStatus ?? EXIT.failed,
+  };
+}
+
+/** The lines that a person reads. */
+export function failureText(parts: FailureParts): string {
+  const next = parts.hint ? `\n  next: ${parts.hint}` : '';
+  return `millrace: ${parts.message}${next}\n`;
+}
+
+/** The errno name of a system call's failure, or '' for anything else. */
+export function errnoName(thrown: unknown): string {
+  const code = (thrown as NodeJS.ErrnoException | undefined)?.code;
+  return typeof code === 'string' ? code : '';
+}

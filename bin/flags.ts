@@ -1,0 +1,126 @@
+/** Reads the words of the command line: sizes, counts and -o options, each with its range. */
+import { InvalidArgumentError } from 'commander';
+
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  K: 2 ** 10,
+  M: 2 ** 20,
+  G: 2 ** 30,
+  T: 2 ** 40,
+};
+
+/** An inclusive range; `step` is what a value must be a multiple of. */
+export interface Range {
+  min: number;
+  max: number;
+  step?: number;
+}
+
+/** 268435456 as 256M: the largest unit that leaves a whole number. */
+export function formatSize(bytes: number): string {
+  const unit = ['T', 'G', 'M', 'K'].find(
+    (name) => bytes > 0 && bytes % (SIZE_UNITS[name] ?? 1) === 0,
+  );
+  return unit === undefined ? `${bytes}` : `${bytes / (SIZE_UNITS[unit] ?? 1)}${unit}`;
+}
+
+/** A parser of byte sizes such as 4096, 256M or 1G (powers of 1024, an i or iB after the unit is taken). */
+export function sizeIn(range: Range): (text: string) => number {
+  return (text) => {
+    const match = /^(\d+)([KMGT]?)(?:i?B)?$/i.exec(text.trim());
+    const bytes = match
+      ? Number(match[1]) * (SIZE_UNITS[(match[2] ?? '').toUpperCase()] ?? 1)
+      : NaN;
+    if (!Number.isSafeInteger(bytes)) {
+      throw new InvalidArgumentError('A size is a whole number with K, M, G or T, such as 256M.');
+    }
+    if (bytes < range.min || bytes > range.max) {
+      throw new InvalidArgumentError(
+        `It must be between ${formatSize(range.min)} and ${formatSize(range.max)}.`,
+      );
+    }
+    if (range.step !== undefined && bytes % range.step !== 0) {
+      throw new InvalidArgumentError(`It must be a multiple of ${formatSize(range.step)}.`);
+    }
+    return bytes;
+  };
+}
+
+/** A parser of whole numbers within a range. */
+export function countIn(range: Range): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (!(value >= range.min && value <= range.max)) {
+      throw new InvalidArgumentError(
+        `It must be a whole number from ${range.min} to ${range.max}.`,
+      );
+    }
+    return value;
+  };
+}
+
+/** The options of -o, as the engine takes them: `true` is an option without a value. */
+export type MountFlags = Record<string, string | true>;
+
+interface KnownOption {
+  says: string;
+  check: (value: string | true) => boolean;
+  wants: string;
+}
+
+const milliseconds =
+  (max: number) =>
+  (value: string | true): boolean =>
+    value !== true && /^\d+$/.test(value) && Number(value) <= max;
+
+/** What -o knows. */
+export const MOUNT_OPTIONS: Readonly<Record<string, KnownOption>> = {
+  meta_ttl_ms: {
+    says: 'how long names and attributes may be stale, in milliseconds (default 5000)',
+    check: milliseconds(3_600_000),
+    wants: 'milliseconds from 0 to 3600000',
+  },
+  commit_interval: {
+    says: 'commit what is dirty after so many milliseconds without an fsync',
+    check: (value) => milliseconds(3_600_000)(value) && Number(value) >= 10,
+    wants: 'milliseconds from 10 to 3600000',
+  },
+  allow_other: {
+    says: 'let other users in (needs user_allow_other in /etc/fuse.conf unless root mounts)',
+    check: (value) => value === true,
+    wants: 'no value',
+  },
+  fsname: {
+    says: 'the name that mount and df show',
+    check: (value) => value !== true && /^[\w.:/@+-]{1,128}$/.test(value),
+    wants: 'up to 128 letters, digits and . : / @ + - _',
+  },
+};
+
+/** Adds the options of one -o to those of the ones before it; the last mention of a name wins. */
+export function mountFlags(text: string, before: MountFlags): MountFlags {
+  const flags: MountFlags = { ...before };
+  for (const word of text.split(',')) {
+    const cut = word.indexOf('=');
+    const name = cut < 0 ? word : word.slice(0, cut);
+    const value = cut < 0 ? true : word.slice(cut + 1);
+    const option = Object.hasOwn(MOUNT_OPTIONS, name) ? MOUNT_OPTIONS[name] : undefined;
+    if (option === undefined) {
+      const known = Object.keys(MOUNT_OPTIONS).join(', ');
+      throw new InvalidArgumentError(`Unknown option "${name}"; known are ${known}.`);
+    }
+    if (!option.check(value)) {
+      throw new InvalidArgumentError(`${name} wants ${option.wants}.`);
+    }
+    flags[name] = value;
+  }
+  return flags;
+}
+
+/** The table of -o for a help page. */
+export function mountOptionsHelp(): string {
+  const rows = Object.entries(MOUNT_OPTIONS).map(
+    ([name, option]) => `  ${name.padEnd(16)} ${option.says}`,
+  );
+  return ['', 'Options of -o:', ...rows].join('\n');
+}

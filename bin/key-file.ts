@@ -1,0 +1,144 @@
+/** The tenant's key file: made on first use, checked before every mount, never printed. */
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import path from 'node:path';
+import { errnoName, Failure } from './failure.ts';
+
+const KEY_BYTES = 32;
+const KEY_TEXT = /^[0-9a-fA-F]{64}\s*$/;
+
+/** Whether there is a store to lose: a directory with anything in it. */
+export function storeExists(store: string): boolean {
+  try {
+    return readdirSync(store).length > 0;
+  } catch (error) {
+    if (errnoName(error) === 'ENOENT') return false;
+    if (errnoName(error) === 'ENOTDIR') {
+      throw new Failure({
+        message: `the store ${store} is not a directory`,
+        hint: 'name a directory with --store',
+      });
+    }
+    throw new Failure(
+      {
+        message: `the store ${store} cannot be read (${errnoName(error)})`,
+        hint: 'check the permissions of the directory and of those above it',
+      },
+      error,
+    );
+  }
+}
+
+function syncDirectory(directory: string): void {
+  const fd = openSync(directory, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Makes a new key file and makes it durable before it has its name, so that no crash leaves half a key
+ * and no two mounts make two. Returns false when somebody else was first.
+ */
+function createKeyFile(keyFile: string): boolean {
+  const directory = path.dirname(keyFile);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const fresh = `${keyFile}.new-${process.pid}`;
+  const key = randomBytes(KEY_BYTES);
+  const text = Buffer.from(`${key.toString('hex')}\n`, 'latin1');
+  const fd = openSync(fresh, 'wx', 0o600);
+  try {
+    writeSync(fd, text);
+    fsyncSync(fd);
+    linkSync(fresh, keyFile);
+  } catch (error) {
+    if (errnoName(error) === 'EEXIST') return false;
+    throw error;
+  } finally {
+    key.fill(0);
+    text.fill(0);
+    closeSync(fd);
+    unlinkSync(fresh);
+  }
+  syncDirectory(directory);
+  return true;
+}
+
+/** Throws unless the file is a key that nobody but its owner can read. */
+function checkKeyFile(keyFile: string): void {
+  const fd = openSync(keyFile, 'r');
+  const text = Buffer.alloc(128);
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) {
+      throw new Failure({
+        message: `the key file ${keyFile} is not a regular file`,
+        hint: 'name the right file with --key-file',
+      });
+    }
+    if ((stat.mode & 0o077) !== 0) {
+      throw new Failure({
+        message: `the key file ${keyFile} can be read by others (mode ${(stat.mode & 0o777).toString(8)})`,
+        hint: `chmod 600 ${keyFile}; where others may have read it already, take it for known`,
+      });
+    }
+    const bytes = readSync(fd, text, 0, text.length, 0);
+    if (bytes !== stat.size || !KEY_TEXT.test(text.toString('latin1', 0, bytes))) {
+      throw new Failure({
+        message: `the key file ${keyFile} has the wrong shape: it must be 64 hexadecimal digits and a newline`,
+        hint: 'restore it from your backup, or name another file with --key-file',
+      });
+    }
+  } finally {
+    text.fill(0);
+    closeSync(fd);
+  }
+}
+
+/**
+ * Leaves a sound key file behind. Makes one only where neither key nor store exists yet: a new key
+ * cannot open an old store. Returns whether it was made now.
+ */
+export function ensureKeyFile(options: { keyFile: string; store: string }): { created: boolean } {
+  const { keyFile, store } = options;
+  try {
+    if (existsSync(keyFile)) {
+      checkKeyFile(keyFile);
+      return { created: false };
+    }
+    if (storeExists(store)) {
+      throw new Failure({
+        message: `the store ${store} exists, but its key file ${keyFile} does not`,
+        hint:
+          'restore that file from your backup or name it with --key-file; ' +
+          'for a new store give another directory with --store',
+      });
+    }
+    const created = createKeyFile(keyFile);
+    if (!created) checkKeyFile(keyFile);
+    return { created };
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure(
+      {
+        message: `the key file ${keyFile} cannot be used (${errnoName(error) || String(error)})`,
+        hint: 'check the permissions of the file and of its directory',
+      },
+      error,
+    );
+  }
+}

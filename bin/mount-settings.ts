@@ -1,0 +1,58 @@
+/** What one `millrace mount` was asked to do, after defaults and environment. */
+import path from 'node:path';
+import type { MountFlags } from './flags.ts';
+import { formatSize } from './flags.ts';
+import { defaultKeyFile, defaultStore, mountPointPath } from './paths.ts';
+
+/** The flags of `millrace mount` as commander hands them over. */
+export interface MountArguments {
+  store?: string;
+  keyFile?: string;
+  dataWorkers?: number;
+  fuseThreads?: number;
+  slab?: number;
+  option: MountFlags;
+  foreground?: boolean;
+  json?: boolean;
+  progress?: boolean;
+  readyFd?: number;
+}
+
+/** A mount with every path absolute; what is undefined is the engine's to choose. */
+export interface MountSettings {
+  mountPoint: string;
+  store: string;
+  keyFile: string;
+  dataWorkers: number | undefined;
+  fuseThreads: number | undefined;
+  slabBytes: number | undefined;
+  options: MountFlags;
+}
+
+/** Flags override the environment, the environment overrides the defaults. */
+export function mountSettings(directory: string, flags: MountArguments): MountSettings {
+  return {
+    mountPoint: mountPointPath(directory),
+    store: flags.store === undefined ? defaultStore() : path.resolve(flags.store),
+    keyFile: flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile),
+    dataWorkers: flags.dataWorkers,
+    fuseThreads: flags.fuseThreads,
+    slabBytes: flags.slab,
+    options: flags.option,
+  };
+}
+
+/** The command line that asks for the same mount, wherever it is run from. */
+export function mountCommandLine(settings: MountSettings): string[] {
+  const words = ['mount', '--store', settings.store, '--key-file', settings.keyFile];
+  const add = (flag: string, value: string | number | undefined): void => {
+    if (value !== undefined) words.push(flag, `${value}`);
+  };
+  add('--data-workers', settings.dataWorkers);
+  add('--fuse-threads', settings.fuseThreads);
+  add('--slab', settings.slabBytes === undefined ? undefined : formatSize(settings.slabBytes));
+  for (const [name, value] of Object.entries(settings.options)) {
+    words.push('-o', value === true ? name : `${name}=${value}`);
+  }
+  return words;
+}

@@ -1,0 +1,110 @@
+/** Serves one mount in this process until it is unmounted, and tells the outside how that went. */
+import { closeSync, writeSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { type Mount, mount } from '../engine/mount.ts';
+import type { ReadyMessage } from './daemon.ts';
+import { failureParts } from './failure.ts';
+import { storeExists } from './key-file.ts';
+import type { MountSettings } from './mount-settings.ts';
+import { logFile } from './paths.ts';
+import { ownStartedTicks, type ServingRecord, writeRecord } from './serving-record.ts';
+
+const EXIT_GRACE_MS = 5000;
+
+/** How a mount is served, beside what it is. */
+export interface ServeOptions {
+  settings: MountSettings;
+  log: Logger;
+  /** Where to say that the mount stands, or why it does not; undefined without a waiting parent. */
+  readyFd: number | undefined;
+  /** Called once the mount stands. */
+  onMounted: (mount: Mount) => void;
+}
+
+function sayReady(readyFd: number | undefined, message: ReadyMessage): void {
+  if (readyFd === undefined) return;
+  try {
+    writeSync(readyFd, `${JSON.stringify(message)}\n`);
+    closeSync(readyFd);
+  } catch {
+    // The parent is gone: whoever started this no longer waits, and the mount goes on.
+  }
+}
+
+async function openMount({ settings, log, readyFd }: ServeOptions): Promise<Mount> {
+  const { dataWorkers, fuseThreads, slabBytes } = settings;
+  try {
+    return await mount({
+      directory: settings.mountPoint,
+      store: settings.store,
+      keyFile: settings.keyFile,
+      options: settings.options,
+      createStore: !storeExists(settings.store),
+      log,
+      ...(dataWorkers !== undefined && { dataWorkers }),
+      ...(fuseThreads !== undefined && { fuseThreads }),
+      ...(slabBytes !== undefined && { slabBytes }),
+    });
+  } catch (error) {
+    sayReady(readyFd, { mounted: false, ...failureParts(error) });
+    throw error;
+  }
+}
+
+/** SIGINT, SIGTERM and SIGHUP unmount; a second one cannot hurry what must not be lost. */
+function closeOnSignal(served: Mount, log: Logger): void {
+  let closing = false;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (closing) {
+      log.warn({ signal }, 'still draining: what programs wrote is on its way to the store');
+      return;
+    }
+    closing = true;
+    log.info({ signal }, 'unmounting');
+    served.close().catch((error: unknown) => log.error({ err: error }, 'unmounting failed'));
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+}
+
+/** Tells umount and the waiting parent that the mount stands; a mount that cannot be found again is closed. */
+async function announce(options: ServeOptions, served: Mount): Promise<ServingRecord> {
+  const { settings, readyFd } = options;
+  try {
+    const record: ServingRecord = {
+      mountPoint: settings.mountPoint,
+      store: settings.store,
+      pid: process.pid,
+      startedTicks: ownStartedTicks(),
+      log: readyFd === undefined ? '' : logFile(settings.mountPoint),
+    };
+    writeRecord(record);
+    options.onMounted(served);
+    sayReady(readyFd, { mounted: true, pid: process.pid });
+    return record;
+  } catch (error) {
+    await served.close();
+    sayReady(readyFd, { mounted: false, ...failureParts(error) });
+    throw error;
+  }
+}
+
+/** Mounts, serves, and resolves to the exit status once the file system is drained and gone. */
+export async function serve(options: ServeOptions): Promise<number> {
+  const { log } = options;
+  const served = await openMount(options);
+  closeOnSignal(served, log);
+  const record = await announce(options, served);
+  const { exitStatus } = await served.done;
+  writeRecord({ ...record, exitStatus });
+  log.info({ exitStatus }, 'unmounted');
+  exitEvenSo(exitStatus, log);
+  return exitStatus;
+}
+
+/** A forgotten handle must not keep a drained server alive: `umount` waits for its end. */
+function exitEvenSo(exitStatus: number, log: Logger): void {
+  setTimeout(() => {
+    log.warn({ handles: process.getActiveResourcesInfo() }, 'something kept the process alive');
+    process.exit(exitStatus);
+  }, EXIT_GRACE_MS).unref();
+}

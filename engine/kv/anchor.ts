@@ -1,0 +1,206 @@
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { MillraceError } from '../errors.ts';
+
+/*
+ * The state of an LMDB file that a power loss cannot take: a copy of its meta pages as of the last
+ * sync.
+ *
+ * An LMDB file begins with two meta pages; the one with the higher transaction number says where
+ * the trees' roots lie, and transactions write them in turn. Whoever has the meta pages of a state
+ * and all pages that they lead to has the state. The anchor file keeps two slots, written in turn,
+ * so that one is whole whatever happens:
+ *
+ * ```text
+ * slot (at 0 and 256 KiB)
+ *   magic[8] | sequence u64 | length u32 | boot id[36] | meta pages[length] | sha-256[32]
+ * ```
+ *
+ * Numbers are little-endian; the hash is over everything before it. It finds torn writes, not
+ * forgeries: what the pages lead to is sealed by the layer above.
+ */
+
+const MAGIC = Buffer.from('MRANCHO1');
+const SLOT_BYTES = 256 * 1024;
+const SLOTS = 2;
+const SEQUENCE_AT = 8;
+const LENGTH_AT = 16;
+const BOOT_AT = 20;
+const BOOT_BYTES = 36;
+const METAS_AT = BOOT_AT + BOOT_BYTES;
+const HASH_BYTES = 32;
+/** LMDB's pages have 4 to 64 KiB. */
+const METAS_BYTES_MAX = 2 * 65_536;
+const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
+
+interface Slot {
+  sequence: number;
+  bootId: string;
+  metas: Buffer;
+}
+
+/**
+ * Keeps, and after a power loss puts back, the meta pages of the last synced state of one LMDB
+ * file.
+ */
+export class Anchor {
+  readonly #dataPath: string;
+  readonly #path: string;
+  readonly #bootId: string;
+  #sequence = 0;
+
+  /** `bootId` names this run of the machine; the kernel's own unless given. */
+  constructor(dataPath: string, bootId: string = readBootId()) {
+    this.#dataPath = dataPath;
+    this.#path = `${dataPath}-anchor`;
+    this.#bootId = bootId.slice(0, BOOT_BYTES).padEnd(BOOT_BYTES);
+  }
+
+  /**
+   * Puts the meta pages of the last sync back when the machine was started anew since; true when
+   * it did. Call it while nobody has the data file open.
+   */
+  restore(): boolean {
+    const slot = this.#newest();
+    if (slot === undefined) return false;
+    this.#sequence = slot.sequence;
+    if (slot.bootId === this.#bootId) return false;
+    const file = openIfThere(this.#dataPath, 'r+');
+    if (file === undefined) return false;
+    try {
+      writeAll(file, slot.metas, 0);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    return true;
+  }
+
+  /** The meta pages as they are now; `pageBytes` is the size of one. */
+  readMetas(pageBytes: number): Buffer {
+    const metas = Buffer.alloc(2 * pageBytes);
+    const file = openSync(this.#dataPath, 'r');
+    try {
+      const read = readSync(file, metas, 0, metas.length, 0);
+      if (read !== metas.length) {
+        throw new MillraceError('STORE_DAMAGED', 'the metadata file ends inside its meta pages');
+      }
+      return metas;
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /**
+   * Makes these meta pages the state that a power loss leads back to; everything that they lead to
+   * must be durable.
+   */
+  async save(metas: Buffer): Promise<void> {
+    const sequence = this.#sequence + 1;
+    const bytes = encode({ sequence, bootId: this.#bootId, metas });
+    const file = await openFile(this.#path, sequence === 1 ? 'w' : 'r+', 0o600);
+    try {
+      await file.write(bytes, 0, bytes.length, (sequence % SLOTS) * SLOT_BYTES);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    if (sequence === 1) await flushDirectory(dirname(this.#path));
+    this.#sequence = sequence;
+  }
+
+  #newest(): Slot | undefined {
+    const file = openIfThere(this.#path, 'r');
+    if (file === undefined) return undefined;
+    try {
+      let newest: Slot | undefined;
+      for (let index = 0; index < SLOTS; index++) {
+        const slot = readSlot(file, index * SLOT_BYTES);
+        if (slot !== undefined && slot.sequence > (newest?.sequence ?? 0)) newest = slot;
+      }
+      return newest;
+    } finally {
+      closeSync(file);
+    }
+  }
+}
+
+function encode({ sequence, bootId, metas }: Slot): Buffer {
+  const bytes = Buffer.alloc(METAS_AT + metas.length + HASH_BYTES);
+  MAGIC.copy(bytes);
+  bytes.writeBigUInt64LE(BigInt(sequence), SEQUENCE_AT);
+  bytes.writeUInt32LE(metas.length, LENGTH_AT);
+  bytes.write(bootId, BOOT_AT, BOOT_BYTES, 'latin1');
+  metas.copy(bytes, METAS_AT);
+  hashOf(bytes.subarray(0, -HASH_BYTES)).copy(bytes, bytes.length - HASH_BYTES);
+  return bytes;
+}
+
+/** The slot at `offset` of the file, undefined when it was never or not wholly written. */
+function readSlot(file: number, offset: number): Slot | undefined {
+  const bytes = Buffer.alloc(METAS_AT + METAS_BYTES_MAX + HASH_BYTES);
+  const read = readSync(file, bytes, 0, Math.min(bytes.length, fstatSync(file).size), offset);
+  if (read < METAS_AT || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
+  const length = bytes.readUInt32LE(LENGTH_AT);
+  const hashAt = METAS_AT + length;
+  if (length > METAS_BYTES_MAX || hashAt + HASH_BYTES > read) return undefined;
+  if (!hashOf(bytes.subarray(0, hashAt)).equals(bytes.subarray(hashAt, hashAt + HASH_BYTES))) {
+    return undefined;
+  }
+  return {
+    sequence: Number(bytes.readBigUInt64LE(SEQUENCE_AT)),
+    bootId: bytes.toString('latin1', BOOT_AT, METAS_AT),
+    metas: bytes.subarray(METAS_AT, hashAt),
+  };
+}
+
+function hashOf(bytes: Buffer): Buffer {
+  return createHash('sha256').update(bytes).digest();
+}
+
+/** Makes the names in a directory durable. */
+async function flushDirectory(path: string): Promise<void> {
+  const directory = await openFile(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function openIfThere(path: string, flags: 'r' | 'r+'): number | undefined {
+  try {
+    return openSync(path, flags);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function writeAll(file: number, bytes: Buffer, position: number): void {
+  let done = 0;
+  while (done < bytes.length) {
+    done += writeSync(file, bytes, done, bytes.length - done, position + done);
+  }
+}
+
+function readBootId(): string {
+  try {
+    return readFileSync(BOOT_ID_FILE, 'latin1').trim();
+  } catch (cause) {
+    throw new MillraceError('STORE_IO', `${BOOT_ID_FILE} cannot be read`, {
+      hint: 'Mount /proc: without it a restart of the machine would go unnoticed.',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,212 @@
+import { INLINE_BYTES, REGION_BYTES } from '../layout.ts';
+import { coversTo, isValidExtent, patchExtents, regionAt } from './content.ts';
+import { ERRNO } from './errno.ts';
+import { regionOf, regionsOf } from './keys.ts';
+import { isDirectory, isRegular } from './mode.ts';
+import type { Inode } from './records.ts';
+import type { Session } from './session.ts';
+import type {
+  Attributes,
+  ContentChange,
+  Errno,
+  Extent,
+  RegionContent,
+  Result,
+  Time,
+} from './types.ts';
+
+/** A region while changes are applied: extents lie on top of the inline bytes, if there are any. */
+interface Draft {
+  inline: Uint8Array | undefined;
+  extents: Extent[];
+}
+
+/** New size and time of a file whose content changed. */
+export interface ContentUpdate {
+  size: number;
+  mtime: Time;
+}
+
+/** What a region of a file holds; a region that was never written holds no extents. */
+export function region(session: Session, ino: number, index: number): Result<RegionContent> {
+  const inode = loadFile(session, ino);
+  if (typeof inode === 'number') return inode;
+  return loadRegion(session, ino, index) ?? { extents: [] };
+}
+
+function loadFile(session: Session, ino: number): Inode | Errno {
+  const inode = session.load(ino);
+  if (typeof inode === 'number' || isRegular(inode)) return inode;
+  return isDirectory(inode) ? ERRNO.EISDIR : ERRNO.EINVAL;
+}
+
+function loadRegion(
+  session: Session,
+  ino: number,
+  index: number,
+): RegionContent | Errno | undefined {
+  const key = session.keys.region(ino, index);
+  const plain = session.get(key);
+  if (plain === undefined || typeof plain === 'number') return plain;
+  return session.codec.decodeRegion(plain, index) ?? session.damaged(key, 'is no content');
+}
+
+/**
+ * Applies changes of content in their order, then sets size and times.
+ *
+ * EINVAL when a change makes no sense: an extent that crosses a region or leaves its chunk, inline
+ * bytes beyond INLINE_BYTES, or an extent that would lie beside inline bytes rather than replace
+ * them (a region is one or the other; inline zeros may become a hole).
+ */
+export function applyContent(
+  session: Session,
+  { ino, changes, now }: { ino: number; changes: readonly ContentChange[]; now: Time },
+  { size, mtime }: ContentUpdate,
+): Result<Attributes> {
+  const inode = loadFile(session, ino);
+  if (typeof inode === 'number') return inode;
+  if (!Number.isSafeInteger(size) || size < 0) return ERRNO.EINVAL;
+  const drafts = new Drafts(session, ino);
+  for (const change of changes) {
+    const errno = drafts.apply(change);
+    if (errno !== 0) return errno;
+  }
+  const errno = drafts.settle();
+  if (errno !== 0) return errno;
+  drafts.write();
+  const changed: Inode = { ...inode, size, mtime, ctime: now };
+  session.save(changed);
+  return changed;
+}
+
+/** The regions that one call touches, before any of them is written. */
+class Drafts {
+  readonly #session: Session;
+  readonly #ino: number;
+  /** Regions by index; undefined: the region is to be removed. */
+  readonly #regions = new Map<number, Draft | undefined>();
+
+  constructor(session: Session, ino: number) {
+    this.#session = session;
+    this.#ino = ino;
+  }
+
+  apply(change: ContentChange): Errno {
+    if (change.kind === 'extent') return this.#extent(change.extent);
+    if (change.kind === 'discard') return this.#discard(change.offset, change.length);
+    if (change.bytes.length > INLINE_BYTES) return ERRNO.EINVAL;
+    this.#regions.set(0, { inline: new Uint8Array(change.bytes), extents: [] });
+    return 0;
+  }
+
+  /** Makes each region one thing, inline or extents; EINVAL where it would have to be both. */
+  settle(): Errno {
+    for (const [index, draft] of this.#regions) {
+      if (draft?.inline === undefined || draft.extents.length === 0) continue;
+      if (!isReplaced(draft.inline, draft.extents, index)) return ERRNO.EINVAL;
+      draft.inline = undefined;
+    }
+    return 0;
+  }
+
+  write(): void {
+    const { keys, codec } = this.#session;
+    for (const [index, draft] of this.#regions) {
+      const key = keys.region(this.#ino, index);
+      if (draft?.inline !== undefined && draft.inline.length > 0) {
+        this.#session.put(key, codec.encodeRegion({ inline: draft.inline }, index));
+      } else if (draft !== undefined && draft.extents.length > 0) {
+        this.#session.put(key, codec.encodeRegion({ extents: draft.extents }, index));
+      } else {
+        this.#session.remove(key);
+      }
+    }
+  }
+
+  #extent(extent: Extent): Errno {
+    if (!isValidExtent(extent)) return ERRNO.EINVAL;
+    const draft = this.#draft(regionAt(extent.offset));
+    if (typeof draft === 'number') return draft;
+    draft.extents = patchExtents(draft.extents, { kind: 'extent', extent });
+    return 0;
+  }
+
+  #discard(offset: number, length: number): Errno {
+    if (!(offset >= 0) || !(length >= 0)) return ERRNO.EINVAL;
+    if (length === 0) return 0;
+    const end = offset + length;
+    const first = regionAt(offset);
+    const firstWhole = Math.ceil(offset / REGION_BYTES);
+    const endWhole = end === Infinity ? Infinity : regionAt(end);
+    if (firstWhole !== first) {
+      const errno = this.#trim(first, offset, end);
+      if (errno !== 0) return errno;
+    }
+    if (endWhole > firstWhole) this.#drop(firstWhole, endWhole);
+    const endsInside = end !== Infinity && end % REGION_BYTES !== 0;
+    if (endsInside && (endWhole !== first || firstWhole === first)) {
+      return this.#trim(endWhole, offset, end);
+    }
+    return 0;
+  }
+
+  /** Takes the bytes from `from` to `to` of the file out of one region. */
+  #trim(index: number, from: number, to: number): Errno {
+    const draft = this.#draft(index);
+    if (typeof draft === 'number') return draft;
+    const change = { kind: 'discard', offset: from, length: to - from } as const;
+    draft.extents = patchExtents(draft.extents, change);
+    if (draft.inline !== undefined) {
+      const start = index * REGION_BYTES;
+      draft.inline = trimInline(draft.inline, from - start, to - start);
+    }
+    return 0;
+  }
+
+  /**
+   * Removes whole regions from `first` (inclusive) to `end` (exclusive). Cost: the regions that
+   * exist.
+   */
+  #drop(first: number, end: number): void {
+    for (const index of this.#regions.keys()) {
+      if (index >= first && index < end) this.#regions.set(index, undefined);
+    }
+    this.#session.scan(regionsOf(this.#ino, first, end), (key) => {
+      this.#regions.set(regionOf(key), undefined);
+      return true;
+    });
+  }
+
+  #draft(index: number): Draft | Errno {
+    const known = this.#regions.get(index);
+    if (known !== undefined) return known;
+    const stored = this.#regions.has(index)
+      ? undefined
+      : loadRegion(this.#session, this.#ino, index);
+    if (typeof stored === 'number') return stored;
+    const draft: Draft =
+      stored !== undefined && 'inline' in stored
+        ? { inline: stored.inline, extents: [] }
+        : { inline: undefined, extents: stored?.extents ?? [] };
+    this.#regions.set(index, draft);
+    return draft;
+  }
+}
+
+/** Inline bytes without those from `from` on, or with zeros in their place where others follow. */
+function trimInline(inline: Uint8Array, from: number, to: number): Uint8Array {
+  if (from >= inline.length) return inline;
+  if (to >= inline.length) return new Uint8Array(inline.subarray(0, Math.max(0, from)));
+  return new Uint8Array(inline).fill(0, Math.max(0, from), to);
+}
+
+/** Whether the extents hold everything of the inline bytes that is not zero. */
+function isReplaced(inline: Uint8Array, extents: readonly Extent[], index: number): boolean {
+  const start = index * REGION_BYTES;
+  if (coversTo(extents, start, inline.length)) return true;
+  return inline.every(
+    (byte, at) =>
+      byte === 0 ||
+      extents.some(({ offset, length }) => start + at >= offset && start + at < offset + length),
+  );
+}

@@ -1,0 +1,261 @@
+import type { Kv, Transaction } from '../kv/kv.ts';
+import { ERRNO } from './errno.ts';
+import { COUNTERS_KEY, type KeyMaker } from './keys.ts';
+import type { Counters, Inode, RecordCodec } from './records.ts';
+import type { Errno, Sealer } from './types.ts';
+
+/** Decoded inodes that stay in memory, in each of two generations. */
+const CACHE_GENERATION_MAX = 32_768;
+/** Inode numbers that are set aside by one write of the counters. */
+const INO_BLOCK = 1024;
+
+/** What a {@link Session} is made of. */
+export interface SessionOptions {
+  kv: Kv;
+  sealer: Sealer;
+  codec: RecordCodec;
+  keys: KeyMaker;
+  onDamage: (description: string) => void;
+}
+
+/** Counters as they were when a transaction began. */
+interface CounterState {
+  nextIno: number;
+  persisted: Counters;
+  inodes: number;
+}
+
+/**
+ * Sealed values, decoded inodes and transactions: what every operation of the tree stands on.
+ *
+ * Inodes that a transaction changes are written when the outermost transaction ends, each once, so
+ * a batch of creates in one directory rewrites the directory once. Inodes are cached, at most
+ * 65,536, in two generations: what is used moves to the young one, and when that is full the old
+ * one is dropped. After a transaction that failed the cache is emptied, so it never knows more
+ * than the store.
+ */
+export class Session {
+  readonly keys: KeyMaker;
+  readonly codec: RecordCodec;
+  readonly #kv: Kv;
+  readonly #sealer: Sealer;
+  readonly #onDamage: (description: string) => void;
+  #transaction: Transaction | undefined;
+  readonly #dirty = new Map<number, Inode>();
+  #young = new Map<number, Inode>();
+  #old = new Map<number, Inode>();
+  #counters: CounterState | undefined;
+
+  constructor(options: SessionOptions) {
+    this.#kv = options.kv;
+    this.#sealer = options.sealer;
+    this.codec = options.codec;
+    this.keys = options.keys;
+    this.#onDamage = options.onDamage;
+  }
+
+  /** Runs `body` in a transaction; inside of another one, as a part of it. */
+  transact<T>(body: () => T): T {
+    if (this.#transaction !== undefined) return this.#kv.transact(body);
+    const counters = this.#counters === undefined ? undefined : { ...this.#counters };
+    try {
+      return this.#kv.transact((transaction) => {
+        this.#transaction = transaction;
+        const result = body();
+        this.#flush();
+        return result;
+      });
+    } catch (error) {
+      this.forget();
+      this.#counters = counters;
+      throw error;
+    } finally {
+      this.#dirty.clear();
+      this.#transaction = undefined;
+    }
+  }
+
+  /** Drops every decoded inode, for when somebody else changed the store. */
+  forget(): void {
+    this.#young = new Map();
+    this.#old = new Map();
+  }
+
+  /**
+   * The plaintext under `key`: undefined when there is none, EIO when it is not authentic. Valid
+   * until the next call.
+   */
+  get(key: Uint8Array): Uint8Array | Errno | undefined {
+    const transaction = this.#transaction;
+    const sealed =
+      transaction === undefined
+        ? this.#kv.read((snapshot) => snapshot.get(key))
+        : transaction.get(key);
+    return sealed === undefined ? undefined : this.open(key, sealed);
+  }
+
+  /** Opens a sealed value: EIO when it is not authentic. */
+  open(key: Uint8Array, sealed: Uint8Array): Uint8Array | Errno {
+    return this.#sealer.open(key, sealed) ?? this.damaged(key, 'is not authentic');
+  }
+
+  /** Reports a value that is not what it should be. */
+  damaged(key: Uint8Array, how: string): Errno {
+    const kind = String.fromCharCode(key[0]);
+    const rest = Buffer.from(key.subarray(1)).toString('hex');
+    this.#onDamage(`value of key ${kind}:${rest} ${how}`);
+    return ERRNO.EIO;
+  }
+
+  put(key: Uint8Array, plain: Uint8Array): void {
+    this.#writable().put(key, this.#sealer.seal(key, plain));
+  }
+
+  remove(key: Uint8Array): void {
+    this.#writable().remove(key);
+  }
+
+  /** Visits sealed values in key order; see {@link Transaction.scan}. */
+  scan(
+    range: { from: Uint8Array; to: Uint8Array },
+    visit: (key: Uint8Array, sealed: Uint8Array) => boolean,
+  ): void {
+    if (this.#transaction !== undefined) {
+      this.#transaction.scan(range.from, range.to, visit);
+    } else {
+      this.#kv.read((snapshot) => snapshot.scan(range.from, range.to, visit));
+    }
+  }
+
+  nameHash(ino: number, name: Uint8Array): Uint8Array {
+    return this.#sealer.nameHash(ino, name);
+  }
+
+  /** The inode, ENOENT when there is none, or EIO. */
+  load(ino: number): Inode | Errno {
+    const known = this.#dirty.get(ino) ?? this.#young.get(ino);
+    if (known !== undefined) return known;
+    const old = this.#old.get(ino);
+    if (old !== undefined) {
+      this.#remember(old);
+      return old;
+    }
+    const key = this.keys.inode(ino);
+    const plain = this.get(key);
+    if (plain === undefined) return ERRNO.ENOENT;
+    if (typeof plain === 'number') return plain;
+    const inode = this.codec.decodeInode(plain, ino);
+    if (inode === undefined) return this.damaged(key, 'is no inode');
+    this.#remember(inode);
+    return inode;
+  }
+
+  /** Makes this the inode's state; it is written when the transaction ends. */
+  save(inode: Inode): void {
+    this.#writable();
+    this.#dirty.set(inode.ino, inode);
+    this.#remember(inode);
+  }
+
+  /** Deletes the inode's record. */
+  erase(ino: number): void {
+    this.#dirty.delete(ino);
+    this.#young.delete(ino);
+    this.#old.delete(ino);
+    this.remove(this.keys.inode(ino));
+    this.#count(-1);
+  }
+
+  /**
+   * An inode number that no inode ever had; its inode is counted. EIO when the counters are
+   * damaged.
+   */
+  allocate(): number | undefined {
+    const counters = this.#loadCounters();
+    if (counters === undefined) return undefined;
+    if (counters.nextIno >= counters.persisted.nextIno) {
+      this.#persist(counters, counters.nextIno + INO_BLOCK);
+    }
+    this.#count(1);
+    return counters.nextIno++;
+  }
+
+  /** Starts the counters of an empty tree. */
+  initialize(nextIno: number): void {
+    const persisted = { nextIno, inodes: 0 };
+    this.#counters = { nextIno, persisted, inodes: 0 };
+    this.#persist(this.#counters, nextIno);
+  }
+
+  /** Whether the counters can be read, so that `allocate` will succeed. */
+  canAllocate(): boolean {
+    return this.#loadCounters() !== undefined;
+  }
+
+  /** Inodes in the store, orphans included; undefined when the counters are damaged. */
+  count(): number | undefined {
+    return this.#loadCounters()?.inodes;
+  }
+
+  /** Counts the inode that was made with a number of its own. */
+  countOne(): void {
+    this.#count(1);
+  }
+
+  /** Writes the counters as they are, so that the next start counts on from here. */
+  saveCounters(): void {
+    const counters = this.#counters;
+    if (counters === undefined || counters.persisted.inodes === counters.inodes) return;
+    this.transact(() => this.#persist(counters, counters.persisted.nextIno));
+  }
+
+  #count(difference: number): void {
+    const counters = this.#loadCounters();
+    if (counters === undefined) return;
+    counters.inodes += difference;
+    if (Math.abs(counters.inodes - counters.persisted.inodes) > INO_BLOCK) {
+      this.#persist(counters, counters.persisted.nextIno);
+    }
+  }
+
+  #persist(counters: CounterState, nextIno: number): void {
+    counters.persisted = { nextIno, inodes: counters.inodes };
+    this.put(COUNTERS_KEY, this.codec.encodeCounters(counters.persisted));
+  }
+
+  #loadCounters(): CounterState | undefined {
+    if (this.#counters !== undefined) return this.#counters;
+    const plain = this.get(COUNTERS_KEY);
+    if (plain === undefined) {
+      this.damaged(COUNTERS_KEY, 'is missing');
+      return undefined;
+    }
+    if (typeof plain === 'number') return undefined;
+    const persisted = this.codec.decodeCounters(plain);
+    if (persisted === undefined) {
+      this.damaged(COUNTERS_KEY, 'are no counters');
+      return undefined;
+    }
+    const { nextIno, inodes } = persisted;
+    this.#counters = { nextIno, persisted, inodes };
+    return this.#counters;
+  }
+
+  #flush(): void {
+    for (const inode of this.#dirty.values()) {
+      this.put(this.keys.inode(inode.ino), this.codec.encodeInode(inode));
+    }
+  }
+
+  #remember(inode: Inode): void {
+    this.#young.set(inode.ino, inode);
+    if (this.#young.size < CACHE_GENERATION_MAX) return;
+    this.#old = this.#young;
+    this.#young = new Map();
+  }
+
+  #writable(): Transaction {
+    if (this.#transaction === undefined) throw new Error('a change outside of a transaction');
+    return this.#transaction;
+  }
+}

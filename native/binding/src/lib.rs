@@ -1,0 +1,271 @@
+//! The facade that TypeScript sees: open, attach, poll, mount. Every function converts and delegates.
+//!
+//! Only views over `SharedArrayBuffer`s cross the boundary (a bare one is refused by Node-API). The main thread's
+//! engine keeps a reference to each view, so that the memory stays mapped while native threads use it.
+
+mod registry;
+
+use millrace_core::{Config, Engine, Memory, Region};
+use millrace_fuse::{Mounting, Session};
+use millrace_store::{ChunkStore, DirectoryStore};
+use millrace_vault::Vault;
+use napi::bindgen_prelude::{Buffer, Function, Uint8Array};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Error, Result, Status};
+use napi_derive::napi;
+use registry::{Mounted, engine, forget, mounted, remember, remember_mount};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+fn region(view: &Uint8Array) -> Region {
+    Region { base: view.as_ptr().cast_mut(), bytes: view.len() }
+}
+
+fn failed(message: impl Into<String>) -> Error {
+    Error::new(Status::GenericFailure, message.into())
+}
+
+/// Read a key file: 64 hexadecimal digits, white space around them. The digits never reach JavaScript.
+fn read_vault(key_file: &str) -> Result<Vault> {
+    let text = std::fs::read(key_file).map_err(|e| failed(format!("{key_file}: {e}")))?;
+    let text = Zeroizing::new(text);
+    let digits = text.trim_ascii();
+    let mut kek = Zeroizing::new([0u8; 32]);
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let valid = digits.len() == 64
+        && digits.chunks_exact(2).zip(kek.iter_mut()).all(|(pair, out)| {
+            match (digit(pair[0]), digit(pair[1])) {
+                (Some(high), Some(low)) => {
+                    *out = (high << 4 | low) as u8;
+                    true
+                }
+                _ => false,
+            }
+        });
+    if !valid {
+        return Err(failed(format!("{key_file} is not a key file: it must hold 64 hexadecimal digits")));
+    }
+    Ok(Vault::from_kek(&kek))
+}
+
+/// Keep key material out of core dumps and away from other processes of the same user.
+#[napi]
+pub fn harden() {
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain system calls on this process.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0);
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
+    }
+}
+
+/// Bytes that a view lies before the next multiple of `alignment`: JavaScript cannot see addresses.
+#[napi]
+pub fn skip(view: Uint8Array, alignment: u32) -> u32 {
+    view.as_ptr().align_offset(alignment.next_power_of_two() as usize) as u32
+}
+
+/// The value by which a store recognises its key.
+#[napi]
+pub fn key_check(key_file: String) -> Result<Buffer> {
+    Ok(read_vault(&key_file)?.check().to_vec().into())
+}
+
+/// What an engine is opened with.
+#[napi(object)]
+pub struct OpenOptions {
+    /// View over the control block.
+    pub control: Uint8Array,
+    /// Views over the slab's shards.
+    pub shards: Vec<Uint8Array>,
+    /// View over the inline cells.
+    pub inline: Uint8Array,
+    /// Frames of the slab.
+    pub frames: u32,
+    /// Data workers.
+    pub data_workers: u32,
+    /// Threads that hash, seal, store and read.
+    pub movers: u32,
+    /// File with the key.
+    pub key_file: String,
+    /// Directory of the store.
+    pub store: String,
+}
+
+/// Open an engine over shared memory. `report` gets messages for the operator. Main thread only.
+#[napi]
+pub fn open(options: OpenOptions, report: Function<'_, String, ()>) -> Result<u32> {
+    let vault = read_vault(&options.key_file)?;
+    let store = DirectoryStore::open(&PathBuf::from(&options.store))
+        .map_err(|e| failed(format!("{}: {}", options.store, std::io::Error::from_raw_os_error(e))))?;
+    let store: Arc<dyn ChunkStore> = millrace_store::with_faults(Arc::new(store));
+    let shards: Vec<Region> = options.shards.iter().map(region).collect();
+    // SAFETY: the views below are kept until `close`, which only forgets them when all threads have left.
+    let memory = unsafe {
+        Memory::new(
+            region(&options.control),
+            &shards,
+            region(&options.inline),
+            options.frames as usize,
+            options.data_workers as usize,
+        )
+    };
+    let memory = memory.ok_or_else(|| failed("the shared memory does not fit its layout"))?;
+    let report = report.build_threadsafe_function::<String>().weak::<true>().build()?;
+    let config = Config {
+        memory,
+        vault,
+        store,
+        movers: options.movers as usize,
+        report: Box::new(move |message| {
+            report.call(message, ThreadsafeFunctionCallMode::NonBlocking);
+        }),
+    };
+    let engine = Engine::start(config).map_err(|e| failed(e.to_string()))?;
+    let mut views = options.shards;
+    views.push(options.control);
+    views.push(options.inline);
+    Ok(remember(engine, views))
+}
+
+/// Make every worker and mover leave its loop.
+#[napi]
+pub fn stop(id: u32) -> Result<()> {
+    engine(id)?.stop();
+    Ok(())
+}
+
+/// Wipe plaintext and let go of the shared memory. Workers must have left their loops. Main thread only.
+#[napi]
+pub fn close(id: u32) -> Result<()> {
+    forget(id)
+}
+
+/// Register a worker's command and out buffers.
+#[napi]
+pub fn attach(id: u32, worker: u32, commands: Uint8Array, out: Uint8Array) -> Result<()> {
+    // SAFETY: the worker keeps both views for as long as it polls.
+    let fits = unsafe { engine(id)?.attach(worker as usize, region(&commands), region(&out)) };
+    if fits { Ok(()) } else { Err(failed("a worker's buffers do not fit")) }
+}
+
+/// Wake the tree worker's event loop by calling `wake`; without a function, never again. Tree worker only.
+#[napi]
+pub fn set_wake(id: u32, wake: Option<Function<'_, (), ()>>) -> Result<()> {
+    let wake = match wake {
+        None => None,
+        Some(wake) => {
+            let wake = wake.build_threadsafe_function::<()>().build()?;
+            let call = move || {
+                wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            };
+            Some(Box::new(call) as millrace_core::Wake)
+        }
+    };
+    engine(id)?.set_tree_wake(wake);
+    Ok(())
+}
+
+/// One turn of a worker: see `Engine::poll`.
+#[napi]
+pub fn poll(id: u32, worker: u32, consumed: u32, words: u32, timeout_micros: u32) -> Result<i32> {
+    let timeout = Duration::from_micros(u64::from(timeout_micros));
+    Ok(engine(id)?.poll(worker as usize, consumed as usize, words as usize, timeout))
+}
+
+/// Announce that a worker goes back to its event loop. False: something arrived meanwhile.
+#[napi]
+pub fn arm(id: u32, worker: u32) -> Result<bool> {
+    Ok(engine(id)?.arm(worker as usize))
+}
+
+/// Seal a value of the tree into `out`; its bytes.
+#[napi]
+pub fn seal(id: u32, key: &[u8], plain: &[u8], mut out: Uint8Array) -> Result<u32> {
+    let engine = engine(id)?;
+    // SAFETY: the caller's buffer, used by no other thread.
+    let out = unsafe { out.as_mut() };
+    engine.vault.seal_value_into(key, plain, out).map(|n| n as u32).ok_or_else(|| failed("the value does not fit"))
+}
+
+/// Open a sealed value into `out`; its bytes, or −1 when it is not authentic.
+#[napi]
+pub fn unseal(id: u32, key: &[u8], sealed: &[u8], mut out: Uint8Array) -> Result<i32> {
+    let engine = engine(id)?;
+    // SAFETY: the caller's buffer, used by no other thread.
+    let out = unsafe { out.as_mut() };
+    Ok(engine.vault.open_value_into(key, sealed, out).map_or(-1, |n| n as i32))
+}
+
+/// The keyed hash of a name into `out` (16 bytes).
+#[napi]
+pub fn name_hash(id: u32, ino: f64, name: &[u8], mut out: Uint8Array) -> Result<()> {
+    let hash = engine(id)?.vault.name_hash(ino as u64, name);
+    // SAFETY: the caller's buffer, used by no other thread.
+    let out = unsafe { out.as_mut() };
+    out.get_mut(..16).ok_or_else(|| failed("a name hash needs 16 bytes"))?.copy_from_slice(&hash);
+    Ok(())
+}
+
+/// Space of the store in bytes: total, free.
+#[napi]
+pub fn space(id: u32) -> Result<Vec<f64>> {
+    let space = engine(id)?.space().map_err(|e| failed(std::io::Error::from_raw_os_error(e).to_string()))?;
+    Ok(vec![space.total_bytes as f64, space.free_bytes as f64])
+}
+
+/// Whether the store needs a `SYNC_STORE` before a commit.
+#[napi]
+pub fn needs_sync(id: u32) -> Result<bool> {
+    Ok(engine(id)?.needs_sync())
+}
+
+/// What to mount: see `Mounting`.
+#[napi(object)]
+pub struct MountOptions {
+    /// Mount point.
+    pub directory: String,
+    /// What `df` shows as the source.
+    pub source: String,
+    /// Let other users in.
+    pub allow_other: bool,
+    /// Front threads.
+    pub threads: u32,
+}
+
+/// Mount through /dev/fuse and start the front threads; `ended` is called when the mount is gone.
+#[napi]
+pub fn mount(id: u32, options: MountOptions, ended: Function<'_, (), ()>) -> Result<()> {
+    let engine = engine(id)?;
+    let ended = ended.build_threadsafe_function::<()>().build()?;
+    let session = Session::mount(Mounting {
+        directory: PathBuf::from(options.directory),
+        source: options.source,
+        allow_other: options.allow_other,
+    });
+    let session = Arc::new(session.map_err(|e| failed(e.to_string()))?);
+    let started = session.serve(&engine, options.threads as usize, move || {
+        ended.call((), ThreadsafeFunctionCallMode::NonBlocking);
+    });
+    if let Err(error) = started {
+        session.abort();
+        return Err(failed(error.to_string()));
+    }
+    remember_mount(id, Mounted(session));
+    Ok(())
+}
+
+/// Unmount; the reason when it is refused.
+#[napi]
+pub fn unmount(id: u32, lazy: bool) -> Result<Option<String>> {
+    Ok(mounted(id)?.0.unmount(lazy).err())
+}
+
+/// Fail what is in flight and detach the mount, so that nobody hangs.
+#[napi]
+pub fn abort(id: u32) -> Result<()> {
+    mounted(id)?.0.abort();
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Engines by number: a number is what JavaScript threads can pass around.
+use millrace_core::Engine;
+use millrace_fuse::Session;
+use napi::bindgen_prelude::Uint8Array;
+use napi::{Error, Result, Status};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A session that serves an engine.
+#[derive(Clone)]
+pub(crate) struct Mounted(pub(crate) Arc<Session>);
+
+#[derive(Clone)]
+struct Entry {
+    engine: Arc<Engine>,
+    mounted: Option<Mounted>,
+}
+
+static ENGINES: RwLock<Vec<Option<Entry>>> = RwLock::new(Vec::new());
+
+thread_local! {
+    /// The views that keep an engine's memory mapped; they belong to the thread that opened it.
+    static VIEWS: RefCell<HashMap<u32, Vec<Uint8Array>>> = RefCell::new(HashMap::new());
+}
+
+fn gone() -> Error {
+    Error::new(Status::GenericFailure, "the engine is closed".to_owned())
+}
+
+pub(crate) fn remember(engine: Arc<Engine>, views: Vec<Uint8Array>) -> u32 {
+    let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
+    engines.push(Some(Entry { engine, mounted: None }));
+    let id = engines.len() as u32 - 1;
+    VIEWS.with_borrow_mut(|all| all.insert(id, views));
+    id
+}
+
+pub(crate) fn remember_mount(id: u32, mounted: Mounted) {
+    let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Some(entry)) = engines.get_mut(id as usize) {
+        entry.mounted = Some(mounted);
+    }
+}
+
+pub(crate) fn engine(id: u32) -> Result<Arc<Engine>> {
+    let engines = ENGINES.read().unwrap_or_else(PoisonError::into_inner);
+    match engines.get(id as usize) {
+        Some(Some(entry)) => Ok(entry.engine.clone()),
+        _ => Err(gone()),
+    }
+}
+
+pub(crate) fn mounted(id: u32) -> Result<Mounted> {
+    let engines = ENGINES.read().unwrap_or_else(PoisonError::into_inner);
+    engines.get(id as usize).and_then(Option::as_ref).and_then(|e| e.mounted.clone()).ok_or_else(gone)
+}
+
+/// Wait until no native thread uses the engine, wipe its memory, and let go of it.
+pub(crate) fn forget(id: u32) -> Result<()> {
+    let entry = {
+        let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
+        engines.get_mut(id as usize).and_then(Option::take).ok_or_else(gone)?
+    };
+    drop(entry.mounted);
+    let mut engine = entry.engine;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match Arc::try_unwrap(engine) {
+            Ok(last) => {
+                // SAFETY: this was the last reference: movers, fronts and workers have left.
+                unsafe { last.memory.wipe() };
+                break;
+            }
+            Err(shared) if std::time::Instant::now() > deadline => {
+                // A thread hangs in the store: keep the memory mapped for it rather than pull it away.
+                std::mem::forget(shared);
+                return Err(Error::new(Status::GenericFailure, "a native thread did not end".to_owned()));
+            }
+            Err(shared) => {
+                engine = shared;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+    VIEWS.with_borrow_mut(|all| all.remove(&id));
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! What the threads share, and the few things that they do to it together.
+use crate::frames::{FreeList, announce_freed, drop_count, wait_freed};
+use crate::futex;
+use crate::memory::Memory;
+use crate::mover::{Movers, spawn};
+use crate::ring::{Cells, Words};
+use crate::worker::Seat;
+use millrace_layout::{
+    NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, RING_SLOTS, TREE_WORKER, descriptor, header, kind,
+};
+use millrace_store::{ChunkStore, HandleCache};
+use millrace_vault::Vault;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How a sleeping tree worker is woken: its event loop cannot wait on a futex.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// What an engine is made of.
+pub struct Config {
+    /// Shared memory.
+    pub memory: Memory,
+    /// Keys.
+    pub vault: Vault,
+    /// Where chunks go.
+    pub store: Arc<dyn ChunkStore>,
+    /// Threads that hash, seal, store and read.
+    pub movers: usize,
+    /// Called with a message when something is wrong that an operator should know.
+    pub report: Box<dyn Fn(String) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("movers", &self.movers).finish_non_exhaustive()
+    }
+}
+
+/// Descriptors that did not fit into a ring, in order. Its length is kept beside the lock, for the common case of none.
+#[derive(Default)]
+struct Overflow {
+    length: AtomicUsize,
+    words: Mutex<VecDeque<Words>>,
+}
+
+/// The data path of one mount.
+pub struct Engine {
+    /// Shared memory.
+    pub memory: Memory,
+    /// Keys.
+    pub vault: Vault,
+    pub(crate) store: Arc<dyn ChunkStore>,
+    pub(crate) handles: HandleCache,
+    pub(crate) frames: FreeList,
+    pub(crate) requests: FreeList,
+    pub(crate) movers: Movers,
+    pub(crate) seats: Vec<Mutex<Seat>>,
+    overflow: Vec<Overflow>,
+    tree_wake: Mutex<Option<Arc<Wake>>>,
+    report: Box<dyn Fn(String) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Start the movers over this memory.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(config: Config) -> std::io::Result<Arc<Self>> {
+        let frames = config.memory.frames();
+        let workers = config.memory.data_workers() + 1;
+        config.memory.header(header::FREE_FRAMES).store(frames as u32, Ordering::Relaxed);
+        let engine = Arc::new(Self {
+            memory: config.memory,
+            vault: config.vault,
+            store: config.store,
+            handles: HandleCache::new(None),
+            frames: FreeList::new(frames),
+            requests: FreeList::new(REQUEST_SLOTS),
+            movers: Movers::default(),
+            seats: (0..workers).map(|_| Mutex::new(Seat::default())).collect(),
+            overflow: (0..workers).map(|_| Overflow::default()).collect(),
+            tree_wake: Mutex::new(None),
+            report: config.report,
+        });
+        for number in 0..config.movers {
+            spawn(&engine, number)?;
+        }
+        Ok(engine)
+    }
+
+    /// Tell the operator.
+    pub fn report(&self, message: String) {
+        (self.report)(message);
+    }
+
+    /// How the tree worker's event loop is woken; `None` when it goes away.
+    pub fn set_tree_wake(&self, wake: Option<Wake>) {
+        *self.tree_wake.lock().unwrap_or_else(PoisonError::into_inner) = wake.map(Arc::new);
+    }
+
+    /// True once every thread has to leave its loop.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.memory.header(header::STOP).load(Ordering::Relaxed) != 0
+    }
+
+    /// Make every worker and mover leave its loop. Fronts end when their mount is gone.
+    pub fn stop(&self) {
+        self.memory.header(header::STOP).store(1, Ordering::SeqCst);
+        for worker in 0..self.seats.len() {
+            self.wake(worker);
+        }
+        self.movers.stop();
+        announce_freed(&self.memory);
+    }
+
+    /// A thread died: nothing that needs it can be answered any more. The owner watches the cell.
+    pub fn fail(&self, message: String) {
+        self.memory.header(header::FAILED).store(1, Ordering::SeqCst);
+        self.report(message);
+    }
+
+    /// Wake a worker if it sleeps.
+    pub fn wake(&self, worker: usize) {
+        let ring = self.memory.ring(worker);
+        if !ring.claim_wake() {
+            return;
+        }
+        if worker == TREE_WORKER {
+            let wake = self.tree_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(wake) = wake {
+                wake();
+            }
+        } else {
+            futex::wake(ring.0.parked(), 1);
+        }
+    }
+
+    /// Queue a descriptor from a worker or mover. Never waits: what does not fit is kept in order beside the ring.
+    pub(crate) fn queue(&self, worker: usize, words: Words) {
+        let overflow = &self.overflow[worker];
+        // ORDER: whoever happens after an overflowing push sees its length, and so stays behind it.
+        if overflow.length.load(Ordering::Acquire) == 0
+            && self.memory.ring(worker).push(&words, RING_SLOTS)
+        {
+            return;
+        }
+        let mut rest = overflow.words.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.push_back(words);
+        overflow.length.store(rest.len(), Ordering::Release);
+    }
+
+    /// Queue a descriptor and wake its worker.
+    pub fn send(&self, worker: usize, words: Words) {
+        self.queue(worker, words);
+        self.wake(worker);
+    }
+
+    /// Move what overflowed into the ring, as far as it fits. Consumer of that ring only.
+    pub(crate) fn refill(&self, worker: usize) {
+        let overflow = &self.overflow[worker];
+        if overflow.length.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut rest = overflow.words.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(words) = rest.front() {
+            if !self.memory.ring(worker).push(words, RING_SLOTS) {
+                break;
+            }
+            rest.pop_front();
+        }
+        overflow.length.store(rest.len(), Ordering::Release);
+    }
+
+    // ---- for fronts ----
+
+    /// Queue a descriptor from a front; waits while the worker is far behind. The caller must hold nothing that a
+    /// worker wants (invariant 1), and wakes the worker after it has answered the kernel.
+    pub fn front_push(&self, worker: usize, words: &Words) {
+        while !self.memory.ring(worker).push(words, RING_FRONT_SLOTS) {
+            if self.stopping() {
+                return;
+            }
+            self.wake(worker);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// A free frame with count 1, or `Err(errno)` when the slab is full and the store fails, or the engine stops.
+    ///
+    /// This is where back-pressure acts: a front that waits here reads no further request.
+    pub fn take_frame(&self) -> Result<u32, i32> {
+        loop {
+            let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
+            if let Some(frame) = self.frames.take() {
+                self.memory.header(header::FREE_FRAMES).fetch_sub(1, Ordering::Relaxed);
+                self.memory.frame_count(frame).store(1, Ordering::Relaxed);
+                return Ok(frame);
+            }
+            let errno = self.memory.header(header::STORE_ERRNO).load(Ordering::Relaxed);
+            if errno != 0 {
+                return Err(errno as i32);
+            }
+            if self.stopping() {
+                return Err(libc::ENOTCONN);
+            }
+            self.press();
+            wait_freed(&self.memory, seen, Duration::from_millis(5));
+        }
+    }
+
+    /// Ask every data worker to settle what it holds back. Cheap to repeat.
+    fn press(&self) {
+        self.memory.header(header::PRESSURE).store(1, Ordering::Relaxed);
+        let mut words = [0; descriptor::WORDS];
+        words[descriptor::KIND] = kind::PRESSURE;
+        for worker in 1..self.seats.len() {
+            if self.memory.ring(worker).queued() == 0 {
+                self.memory.ring(worker).push(&words, RING_FRONT_SLOTS);
+                self.wake(worker);
+            }
+        }
+    }
+
+    /// Count `more` further owners of a frame before their descriptors are pushed.
+    pub fn hold_frame(&self, frame: u32, more: u32) {
+        self.memory.frame_count(frame).fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Give one count of a frame back; the last one frees it.
+    pub fn free_frame(&self, frame: u32) {
+        if !drop_count(self.memory.frame_count(frame)) {
+            return;
+        }
+        let free = self.frames.give(frame);
+        self.memory.header(header::FREE_FRAMES).store(free as u32, Ordering::Relaxed);
+        if free >= self.memory.frames() / 8 {
+            self.memory.header(header::PRESSURE).store(0, Ordering::Relaxed);
+        }
+        announce_freed(&self.memory);
+    }
+
+    /// A free request slot, or `None` when the engine stops. Waits while all are in use.
+    pub fn take_request(&self) -> Option<u32> {
+        loop {
+            let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
+            if let Some(slot) = self.requests.take() {
+                let cell = self.memory.request(slot, millrace_layout::request::FRAME);
+                cell.store(NONE, Ordering::Relaxed);
+                return Some(slot);
+            }
+            if self.stopping() {
+                return None;
+            }
+            wait_freed(&self.memory, seen, Duration::from_millis(20));
+        }
+    }
+
+    /// Frames that are free now.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Request slots that are free now.
+    #[must_use]
+    pub fn free_requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Space of the store, for statfs.
+    pub fn space(&self) -> Result<millrace_store::Space, i32> {
+        self.store.space()
+    }
+
+    /// Whether the store's barrier does anything.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.store.needs_sync()
+    }
+
+    pub(crate) fn add(&self, counter: usize, bytes: usize) {
+        let cell: &AtomicU64 = self.memory.counter(counter);
+        cell.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}

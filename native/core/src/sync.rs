@@ -1,0 +1,6 @@
+//! The atomics of the ring: the real ones, or loom's when the model checker runs the same code.
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};

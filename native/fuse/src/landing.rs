@@ -1,0 +1,144 @@
+//! Where the next request lands, so that a WRITE's payload needs no copy and small ones share a frame.
+//!
+//! A thread owns a fresh frame for large payloads, and a *pack*: a frame that small payloads fill one behind the
+//! other. While small writes come in, the pack is offered first and the fresh frame behind it; a large payload
+//! then spills over, which costs one more piece, once. In a large stream every payload starts a frame.
+use crate::device::Target;
+use millrace_core::Engine;
+use millrace_layout::{FRAME_BYTES, NONE, PACK_BYTES};
+
+/// Payloads up to this many bytes are expected to come in company.
+const SMALL_BYTES: usize = 256 << 10;
+
+/// A part of a payload, where it landed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Landed {
+    pub(crate) frame: u32,
+    pub(crate) offset: usize,
+    pub(crate) bytes: usize,
+}
+
+/// The frames that one front thread offers to the kernel.
+pub(crate) struct Landing<'a> {
+    engine: &'a Engine,
+    fresh: u32,
+    pack: u32,
+    cursor: usize,
+    packing: bool,
+    /// Used when the slab is full and the store fails: requests must still be read, to be refused.
+    spare: Vec<u8>,
+}
+
+impl<'a> Landing<'a> {
+    pub(crate) fn new(engine: &'a Engine) -> Self {
+        Self { engine, fresh: NONE, pack: NONE, cursor: 0, packing: false, spare: Vec::new() }
+    }
+
+    /// Make room for the largest request. An errno: no frame can be had because the store fails.
+    pub(crate) fn prepare(&mut self) -> Result<(), i32> {
+        if self.fresh == NONE {
+            self.fresh = self.engine.take_frame()?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel may write to, in order.
+    pub(crate) fn targets(&mut self) -> [Target; 2] {
+        if self.fresh == NONE {
+            self.spare.resize(FRAME_BYTES, 0);
+            let spare = Target { base: self.spare.as_mut_ptr(), bytes: FRAME_BYTES };
+            return [Target { bytes: 0, ..spare }, spare];
+        }
+        let fresh = Target { base: self.engine.memory.frame(self.fresh), bytes: FRAME_BYTES };
+        if self.packing {
+            let base = self.engine.memory.frame(self.pack).wrapping_add(self.cursor);
+            [Target { base, bytes: FRAME_BYTES - self.cursor }, fresh]
+        } else {
+            [Target { bytes: 0, ..fresh }, fresh]
+        }
+    }
+
+    /// Copy what landed behind the 80 bytes into `out`, as much as fits (requests other than WRITE; small).
+    pub(crate) fn copy(&mut self, bytes: usize, out: &mut [u8]) {
+        let mut rest = &mut out[..bytes];
+        for target in self.targets() {
+            let n = target.bytes.min(rest.len());
+            let (part, behind) = rest.split_at_mut(n);
+            // SAFETY: the target is this thread's, and the kernel has filled it.
+            part.copy_from_slice(unsafe { std::slice::from_raw_parts(target.base, n) });
+            rest = behind;
+        }
+    }
+
+    /// Accept a WRITE's payload: where it lies. Each part holds one count of its frame, which the caller passes on.
+    /// `None`: it landed in the spare buffer and is lost.
+    pub(crate) fn accept(&mut self, bytes: usize) -> Option<([Landed; 2], usize)> {
+        let nothing = Landed { frame: NONE, offset: 0, bytes: 0 };
+        if self.fresh == NONE {
+            return None;
+        }
+        if self.packing && bytes <= FRAME_BYTES - self.cursor {
+            let part = Landed { frame: self.pack, offset: self.cursor, bytes };
+            self.engine.hold_frame(self.pack, 1);
+            self.advance(bytes);
+            self.expect(bytes);
+            return Some(([part, nothing], 1));
+        }
+        let (first, spilled) = if self.packing {
+            let first = FRAME_BYTES - self.cursor;
+            let part = Landed { frame: self.pack, offset: self.cursor, bytes: first };
+            // The pack is full: its own count goes with this part.
+            self.pack = NONE;
+            (Some(part), bytes - first)
+        } else {
+            (None, bytes)
+        };
+        let last = Landed { frame: self.fresh, offset: 0, bytes: spilled };
+        self.fresh = NONE;
+        self.keep_rest(last.frame, spilled);
+        self.expect(bytes);
+        Some(match first {
+            Some(first) => ([first, last], 2),
+            None => ([last, nothing], 1),
+        })
+    }
+
+    /// After a payload took the start of a fresh frame: pack into its rest when that is more than the pack has.
+    fn keep_rest(&mut self, frame: u32, used: usize) {
+        let room = if self.pack == NONE { 0 } else { FRAME_BYTES - self.cursor };
+        let rest = FRAME_BYTES - used.next_multiple_of(PACK_BYTES);
+        if rest <= room || rest < FRAME_BYTES / 4 {
+            return;
+        }
+        if self.pack != NONE {
+            self.engine.free_frame(self.pack);
+        }
+        self.engine.hold_frame(frame, 1);
+        self.pack = frame;
+        self.cursor = 0;
+        self.advance(used);
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.cursor += bytes.next_multiple_of(PACK_BYTES);
+        if self.cursor >= FRAME_BYTES {
+            self.engine.free_frame(self.pack);
+            self.pack = NONE;
+        }
+    }
+
+    /// Guess from this payload where the next one should land.
+    fn expect(&mut self, bytes: usize) {
+        self.packing = self.pack != NONE && bytes <= SMALL_BYTES && FRAME_BYTES - self.cursor >= bytes;
+    }
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        for frame in [self.fresh, self.pack] {
+            if frame != NONE {
+                self.engine.free_frame(frame);
+            }
+        }
+    }
+}

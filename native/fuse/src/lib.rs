@@ -1,0 +1,13 @@
+//! The kernel front: speaks the FUSE protocol on /dev/fuse and only enqueues (invariant 1).
+//!
+//! [`Session::mount`] attaches a mount point, [`Session::serve`] starts one thread per cloned descriptor. A thread
+//! reads a request so that the payload of a WRITE lands in a frame of the slab, cuts it at the borders of frames
+//! and regions, queues the pieces, and answers. Everything else becomes a request slot and a descriptor.
+
+mod device;
+mod landing;
+mod protocol;
+mod serve;
+mod session;
+
+pub use session::{MountError, Mounting, Session};

@@ -1,0 +1,139 @@
+//! The part of linux/fuse.h (7.45) that the front itself understands. All structures are little-endian words.
+use millrace_layout::FRAME_BYTES;
+
+/// Opcodes that the front handles or routes; the tree worker knows the others.
+pub(crate) mod opcode {
+    pub(crate) const FORGET: u32 = 2;
+    pub(crate) const READ: u32 = 15;
+    pub(crate) const WRITE: u32 = 16;
+    pub(crate) const FSYNC: u32 = 20;
+    pub(crate) const FLUSH: u32 = 25;
+    pub(crate) const INIT: u32 = 26;
+    pub(crate) const INTERRUPT: u32 = 36;
+    pub(crate) const DESTROY: u32 = 38;
+    pub(crate) const BATCH_FORGET: u32 = 42;
+}
+
+/// Bytes of `struct fuse_in_header`.
+pub(crate) const IN_HEADER_BYTES: usize = 40;
+/// Bytes of `struct fuse_write_in` (and of `fuse_read_in`, which has the same layout).
+pub(crate) const TRANSFER_BYTES: usize = 40;
+/// What precedes the payload of a WRITE.
+pub(crate) const HEAD_BYTES: usize = IN_HEADER_BYTES + TRANSFER_BYTES;
+
+/// The first 80 bytes of a request, read apart from its payload.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub(crate) struct Head(pub(crate) [u8; HEAD_BYTES]);
+
+impl Head {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+    fn long(&self, at: usize) -> u64 {
+        u64::from(self.word(at)) | u64::from(self.word(at + 4)) << 32
+    }
+    /// Bytes of the whole request, this header included.
+    pub(crate) fn length(&self) -> usize {
+        self.word(0) as usize
+    }
+    pub(crate) fn opcode(&self) -> u32 {
+        self.word(4)
+    }
+    pub(crate) fn unique(&self) -> u64 {
+        self.long(8)
+    }
+    pub(crate) fn node(&self) -> u64 {
+        self.long(16)
+    }
+    pub(crate) fn uid(&self) -> u32 {
+        self.word(24)
+    }
+    pub(crate) fn gid(&self) -> u32 {
+        self.word(28)
+    }
+    pub(crate) fn pid(&self) -> u32 {
+        self.word(32)
+    }
+    /// File handle of READ, WRITE, FLUSH and FSYNC.
+    pub(crate) fn handle(&self) -> u64 {
+        self.long(IN_HEADER_BYTES)
+    }
+    /// File offset of READ and WRITE.
+    pub(crate) fn offset(&self) -> u64 {
+        self.long(IN_HEADER_BYTES + 8)
+    }
+    /// Payload bytes of READ and WRITE.
+    pub(crate) fn size(&self) -> usize {
+        self.word(IN_HEADER_BYTES + 16) as usize
+    }
+    /// A word of the body, by index; only the first ten are here.
+    pub(crate) fn body_word(&self, index: usize) -> u32 {
+        self.word(IN_HEADER_BYTES + index * 4)
+    }
+}
+
+/// A file handle as the tree worker made it: inode slot in the low word, flags above.
+pub(crate) mod handle {
+    /// Opened for writing.
+    pub(crate) const WRITE: u64 = 1 << 32;
+    /// The inode slot.
+    pub(crate) fn slot(handle: u64) -> usize {
+        (handle & 0xffff_ffff) as usize
+    }
+}
+
+mod init {
+    pub(super) const ASYNC_READ: u32 = 1 << 0;
+    pub(super) const BIG_WRITES: u32 = 1 << 5;
+    pub(super) const DO_READDIRPLUS: u32 = 1 << 13;
+    pub(super) const READDIRPLUS_AUTO: u32 = 1 << 14;
+    pub(super) const ASYNC_DIO: u32 = 1 << 15;
+    pub(super) const PARALLEL_DIROPS: u32 = 1 << 18;
+    pub(super) const MAX_PAGES: u32 = 1 << 22;
+    pub(super) const CACHE_SYMLINKS: u32 = 1 << 23;
+    pub(super) const INIT_EXT: u32 = 1 << 30;
+}
+
+/// Our protocol version.
+const MAJOR: u32 = 7;
+const MINOR: u32 = 40;
+/// Oldest kernel protocol that has MAX_PAGES (Linux 4.20); older ones are refused.
+const MINOR_MIN: u32 = 28;
+/// Bytes of `struct fuse_init_out`.
+pub(crate) const INIT_OUT_BYTES: usize = 64;
+
+/// The answer to INIT: large requests, a deep queue, parallel everything. `None`: the kernel is too old.
+///
+/// DIRECT_IO_ALLOW_MMAP is left out, so that a writable shared mapping of a file that is open for writing is refused.
+pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
+    let (major, minor) = (head.body_word(0), head.body_word(1));
+    let (readahead, flags) = (head.body_word(2), head.body_word(3));
+    if major != MAJOR || minor < MINOR_MIN {
+        return None;
+    }
+    let want = init::ASYNC_READ
+        | init::BIG_WRITES
+        | init::DO_READDIRPLUS
+        | init::READDIRPLUS_AUTO
+        | init::ASYNC_DIO
+        | init::PARALLEL_DIROPS
+        | init::MAX_PAGES
+        | init::CACHE_SYMLINKS
+        | init::INIT_EXT;
+    let words = [
+        MAJOR,
+        minor.min(MINOR),
+        readahead.max(FRAME_BYTES as u32),
+        want & flags,
+        256 | 192 << 16, // max_background, congestion_threshold: the kernel's 12 and 9 starve a deep pipeline
+        FRAME_BYTES as u32,
+        1, // time granularity in ns
+        (FRAME_BYTES / 4096) as u32, // max_pages; map_alignment is 0
+    ];
+    let mut out = [0; INIT_OUT_BYTES];
+    for (to, word) in out.chunks_exact_mut(4).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    Some(out)
+}

@@ -1,0 +1,288 @@
+//! One front thread: read, cut, queue, answer.
+use crate::device;
+use crate::landing::{Landed, Landing};
+use crate::protocol::{HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES, handle, opcode};
+use millrace_core::{Engine, Words, reply};
+use millrace_layout::{
+    FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor, header,
+    inode, kind, request,
+};
+use std::io::IoSlice;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Largest file offset: what a double holds exactly.
+const OFFSET_MAX: u64 = 1 << 53;
+
+struct Front<'a> {
+    engine: &'a Engine,
+    fd: i32,
+    head: Head,
+    landing: Landing<'a>,
+    /// Workers to wake after the kernel has been answered, as bits.
+    wakes: u32,
+}
+
+/// Serve one descriptor of the connection until the mount is gone.
+///
+/// # Errors
+/// When the device fails in a way that no unmount explains.
+pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
+    let mut front =
+        Front { engine, fd, head: Head([0; HEAD_BYTES]), landing: Landing::new(engine), wakes: 0 };
+    loop {
+        let starved = front.landing.prepare().err();
+        if starved == Some(libc::ENOTCONN) {
+            return Ok(());
+        }
+        let targets = front.landing.targets();
+        // SAFETY: the landing's frames belong to this thread alone.
+        let Some(bytes) = (unsafe { device::read(fd, &mut front.head, targets)? }) else { return Ok(()) };
+        if bytes < IN_HEADER_BYTES || bytes != front.head.length() {
+            continue; // Not a request; the kernel never does this.
+        }
+        front.dispatch(bytes - IN_HEADER_BYTES, starved);
+        let mut wakes = std::mem::take(&mut front.wakes);
+        while wakes != 0 {
+            engine.wake(wakes.trailing_zeros() as usize);
+            wakes &= wakes - 1;
+        }
+    }
+}
+
+impl Front<'_> {
+    fn dispatch(&mut self, body: usize, starved: Option<i32>) {
+        let requests = self.engine.memory.counter(header::REQUESTS);
+        requests.fetch_add(1, Ordering::Relaxed);
+        let result = match self.head.opcode() {
+            // Inodes live in the tree, not in memory, so forgetting needs nothing. None of these wants an answer.
+            opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT => Ok(()),
+            opcode::WRITE if body < TRANSFER_BYTES => Err(libc::EIO),
+            opcode::WRITE => match starved {
+                Some(errno) => Err(errno),
+                None => self.write(body - TRANSFER_BYTES),
+            },
+            opcode::READ if body >= TRANSFER_BYTES => self.read(),
+            opcode::FLUSH | opcode::FSYNC if body >= 16 => self.sync(),
+            opcode::DESTROY => {
+                reply(self.fd, self.head.unique(), 0, &[]);
+                Ok(())
+            }
+            _ => self.request(body),
+        };
+        if let Err(errno) = result {
+            reply(self.fd, self.head.unique(), errno, &[]);
+        }
+    }
+
+    /// The inode slot of the request's file handle.
+    fn slot(&self) -> Result<u32, i32> {
+        let slot = handle::slot(self.head.handle());
+        if slot >= INODE_SLOTS {
+            return Err(libc::EBADF);
+        }
+        // ORDER: the slot was filled before the answer to OPEN that made this handle.
+        let ino = self.engine.memory.inode64(slot as u32, inode::INO).load(Ordering::Relaxed);
+        if f64::from_bits(ino) as u64 == self.head.node() { Ok(slot as u32) } else { Err(libc::EBADF) }
+    }
+
+    fn push(&mut self, worker: usize, words: &Words) {
+        self.engine.front_push(worker, words);
+        self.wakes |= 1 << worker;
+    }
+
+    /// Which data worker owns this region of an inode. Neighbours differ, so that one file keeps all of them busy.
+    fn owner(&self, slot: u32, offset: u64) -> usize {
+        let region = offset / REGION_BYTES as u64;
+        1 + ((u64::from(slot) + region) % self.engine.memory.data_workers() as u64) as usize
+    }
+
+    fn write(&mut self, payload: usize) -> Result<(), i32> {
+        let (offset, size) = (self.head.offset(), self.head.size());
+        let slot = self.slot()?;
+        if size != payload || size > FRAME_BYTES {
+            return Err(libc::EIO);
+        }
+        if offset.checked_add(size as u64).is_none_or(|end| end > OFFSET_MAX) {
+            return Err(libc::EFBIG);
+        }
+        if size == 0 {
+            self.written(0);
+            return Ok(());
+        }
+        let (parts, count) = self.landing.accept(size).ok_or(libc::EIO)?;
+        let end = (offset + size as u64) as f64;
+        let memory = &self.engine.memory;
+        // The bits of non-negative doubles order like the numbers.
+        memory.inode64(slot, inode::SIZE).fetch_max(end.to_bits(), Ordering::AcqRel);
+        memory.inode64(slot, inode::MTIME).store(now(), Ordering::Relaxed);
+        memory.inode(slot, inode::WRITES).fetch_add(1, Ordering::AcqRel);
+        memory.counter(header::BYTES_IN).fetch_add(size as u64, Ordering::Relaxed);
+        let mut at = offset;
+        for part in &parts[..count] {
+            self.push_pieces(slot, at, *part);
+            at += part.bytes as u64;
+        }
+        self.written(size);
+        Ok(())
+    }
+
+    /// Cut a part at region borders and queue its pieces. The part's one count of the frame goes with the first.
+    fn push_pieces(&mut self, slot: u32, offset: u64, part: Landed) {
+        let region = REGION_BYTES as u64;
+        let first = (region - offset % region).min(part.bytes as u64) as usize;
+        if first < part.bytes {
+            self.engine.hold_frame(part.frame, 1);
+        }
+        self.push_piece(slot, offset, Landed { bytes: first, ..part });
+        if first < part.bytes {
+            let rest = Landed { offset: part.offset + first, bytes: part.bytes - first, ..part };
+            self.push_piece(slot, offset + first as u64, rest);
+        }
+    }
+
+    fn push_piece(&mut self, slot: u32, offset: u64, part: Landed) {
+        let worker = self.owner(slot, offset);
+        // ORDER: before the answer to this WRITE, so that an FSYNC that follows it sees the bit.
+        let touched = self.engine.memory.inode(slot, inode::TOUCHED);
+        touched.fetch_or(1 << (worker - 1), Ordering::AcqRel);
+        let mut words = piece(kind::PIECE, slot, offset, part.bytes);
+        words[descriptor::A] = part.frame;
+        words[descriptor::B] = part.offset as u32;
+        self.push(worker, &words);
+    }
+
+    /// Answer a WRITE: `struct fuse_write_out`.
+    fn written(&self, size: usize) {
+        let mut out = [0; 8];
+        out[..4].copy_from_slice(&(size as u32).to_le_bytes());
+        reply(self.fd, self.head.unique(), 0, &[IoSlice::new(&out)]);
+    }
+
+    fn read(&mut self) -> Result<(), i32> {
+        let slot = self.slot()?;
+        let offset = self.head.offset();
+        // ORDER: partner is the fetch_max of a WRITE, and the store of a truncation by the tree worker.
+        let size = f64::from_bits(self.engine.memory.inode64(slot, inode::SIZE).load(Ordering::Acquire)) as u64;
+        let bytes = size.saturating_sub(offset).min(self.head.size().min(FRAME_BYTES) as u64) as usize;
+        if bytes == 0 {
+            reply(self.fd, self.head.unique(), 0, &[]);
+            return Ok(());
+        }
+        let first = (REGION_BYTES - (offset % REGION_BYTES as u64) as usize).min(bytes);
+        let frame = if first < bytes { self.engine.take_frame()? } else { NONE };
+        let request = self.open_request(if first < bytes { 2 } else { 1 }).ok_or(libc::ENOTCONN)?;
+        let memory = &self.engine.memory;
+        memory.request(request, request::FRAME).store(frame, Ordering::Relaxed);
+        memory.request(request, request::ANSWER_LENGTH).store(bytes as u32, Ordering::Relaxed);
+        let mut words = piece(kind::READ, slot, offset, first);
+        words[descriptor::A] = request;
+        words[descriptor::PAYLOAD] = frame;
+        self.push(self.owner(slot, offset), &words);
+        if first < bytes {
+            let offset = offset + first as u64;
+            let mut words = piece(kind::READ, slot, offset, bytes - first);
+            words[descriptor::A] = request;
+            words[descriptor::PAYLOAD] = frame;
+            words[descriptor::PAYLOAD + 1] = first as u32;
+            self.push(self.owner(slot, offset), &words);
+        }
+        Ok(())
+    }
+
+    /// FLUSH and FSYNC: every worker that holds data of the inode makes it durable, then the tree worker commits.
+    fn sync(&mut self) -> Result<(), i32> {
+        let slot = self.slot()?;
+        let memory = &self.engine.memory;
+        // ORDER: partner is `push_piece`.
+        let mut touched = memory.inode(slot, inode::TOUCHED).load(Ordering::Acquire);
+        let flush = self.head.opcode() == opcode::FLUSH;
+        if flush && (touched == 0 || self.head.handle() & handle::WRITE == 0) {
+            reply(self.fd, self.head.unique(), 0, &[]);
+            return Ok(());
+        }
+        let request = self.open_request(touched.count_ones().max(1)).ok_or(libc::ENOTCONN)?;
+        let mut words = piece(if touched == 0 { kind::COMMIT } else { kind::SYNC }, slot, 0, 0);
+        words[descriptor::A] = request;
+        if touched == 0 {
+            self.push(TREE_WORKER, &words);
+        }
+        while touched != 0 {
+            self.push(1 + touched.trailing_zeros() as usize, &words);
+            touched &= touched - 1;
+        }
+        Ok(())
+    }
+
+    /// Everything else is the tree worker's.
+    fn request(&mut self, body: usize) -> Result<(), i32> {
+        let request = self.open_request(1).ok_or(libc::ENOTCONN)?;
+        let memory = &self.engine.memory;
+        let near = body.min(TRANSFER_BYTES);
+        // SAFETY: the request slot is ours until its descriptor is pushed.
+        let slot_body = unsafe { std::slice::from_raw_parts_mut(memory.body(request), REQUEST_BODY_BYTES) };
+        slot_body[..near].copy_from_slice(&self.head.0[IN_HEADER_BYTES..][..near]);
+        let far = body - near;
+        let fits = far.min(REQUEST_BODY_BYTES - near);
+        self.landing.copy(fits, &mut slot_body[near..]);
+        if far > fits {
+            // A long xattr or link target: rare, so a copy through a frame of its own is fine.
+            let mut all = vec![0; far];
+            self.landing.copy(far, &mut all);
+            let frame = match self.engine.take_frame() {
+                Ok(frame) => frame,
+                Err(errno) => {
+                    self.engine.drop_request(request);
+                    return Err(errno);
+                }
+            };
+            // SAFETY: the frame was just taken, and a request is at most a frame long.
+            let to = unsafe { std::slice::from_raw_parts_mut(memory.frame(frame), FRAME_BYTES) };
+            to[..far - fits].copy_from_slice(&all[fits..]);
+            memory.request(request, request::FRAME).store(frame, Ordering::Relaxed);
+            memory.request(request, request::FRAME_OFFSET).store(0, Ordering::Relaxed);
+        }
+        memory.request(request, request::BODY_LENGTH).store(body as u32, Ordering::Relaxed);
+        let mut words = piece(kind::REQUEST, NONE, 0, 0);
+        words[descriptor::A] = request;
+        self.push(TREE_WORKER, &words);
+        Ok(())
+    }
+
+    /// Take a request slot and fill in who asked for what.
+    fn open_request(&self, parts: u32) -> Option<u32> {
+        let slot = self.engine.take_request()?;
+        let memory = &self.engine.memory;
+        memory.request64(slot, request::UNIQUE).store(self.head.unique(), Ordering::Relaxed);
+        memory.request64(slot, request::NODE).store((self.head.node() as f64).to_bits(), Ordering::Relaxed);
+        for (cell, value) in [
+            (request::FD, self.fd as u32),
+            (request::PENDING, parts),
+            (request::ERRNO, 0),
+            (request::OPCODE, self.head.opcode()),
+            (request::UID, self.head.uid()),
+            (request::GID, self.head.gid()),
+            (request::PID, self.head.pid()),
+        ] {
+            memory.request(slot, cell).store(value, Ordering::Relaxed);
+        }
+        Some(slot)
+    }
+}
+
+fn piece(kind: u32, slot: u32, offset: u64, bytes: usize) -> Words {
+    let mut words = [0; descriptor::WORDS];
+    let bits = (offset as f64).to_bits();
+    words[descriptor::KIND] = kind;
+    words[descriptor::INODE] = slot;
+    words[descriptor::OFFSET] = bits as u32;
+    words[descriptor::OFFSET + 1] = (bits >> 32) as u32;
+    words[descriptor::LENGTH] = bytes as u32;
+    words
+}
+
+/// Now, as the inode slot keeps times: seconds << 30 | nanoseconds.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs() << 30 | u64::from(now.subsec_nanos())
+}

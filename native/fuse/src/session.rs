@@ -1,0 +1,265 @@
+//! The life of a mount: attach, negotiate, serve, detach.
+use crate::device::{self, Target};
+use crate::protocol::{HEAD_BYTES, Head, init_answer, opcode};
+use crate::serve::serve;
+use millrace_core::{Engine, reply};
+use millrace_layout::FRAME_BYTES;
+use std::ffi::{CString, OsStr};
+use std::io::{Error, IoSlice};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What to mount.
+#[derive(Clone, Debug)]
+pub struct Mounting {
+    /// An empty directory, absolute and without links.
+    pub directory: PathBuf,
+    /// What `mount` and `df` show as the source.
+    pub source: String,
+    /// Let other users in (as an ordinary user this needs `user_allow_other` in /etc/fuse.conf).
+    pub allow_other: bool,
+}
+
+/// Why a mount failed, in words for the user.
+#[derive(Debug)]
+pub enum MountError {
+    /// /dev/fuse cannot be opened.
+    Device(Error),
+    /// mount(2) said no.
+    Mount(Error),
+    /// fusermount3 said no, with what it printed.
+    Helper(String),
+    /// The kernel's FUSE is too old or does not speak.
+    Protocol(String),
+}
+
+impl std::fmt::Display for MountError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Device(error) => write!(f, "/dev/fuse cannot be opened: {error}"),
+            Self::Mount(error) => write!(f, "the mount was refused: {error}"),
+            Self::Helper(text) => write!(f, "fusermount3: {text}"),
+            Self::Protocol(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for MountError {}
+
+/// A mounted file system.
+#[derive(Debug)]
+pub struct Session {
+    fd: OwnedFd,
+    mounting: Mounting,
+    privileged: bool,
+    running: AtomicUsize,
+}
+
+fn path(path: &Path) -> Result<CString, MountError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|e| MountError::Mount(Error::other(e)))
+}
+
+fn attach(mounting: &Mounting) -> Result<OwnedFd, MountError> {
+    let fd = device::open().map_err(MountError::Device)?;
+    let allow = if mounting.allow_other { ",allow_other" } else { "" };
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,max_read={FRAME_BYTES}{allow}",
+        fd.as_raw_fd()
+    );
+    let (target, data) = (path(&mounting.directory)?, path(Path::new(&data))?);
+    let source = path(Path::new(&mounting.source))?;
+    // SAFETY: all strings outlive the call.
+    let rc = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            c"fuse.millrace".as_ptr(),
+            libc::MS_NOSUID | libc::MS_NODEV,
+            data.as_ptr().cast(),
+        )
+    };
+    if rc < 0 { Err(MountError::Mount(Error::last_os_error())) } else { Ok(fd) }
+}
+
+/// Mount through the setuid helper: it sends the descriptor over a socket whose number it finds in `_FUSE_COMMFD`.
+fn attach_with_helper(mounting: &Mounting) -> Result<OwnedFd, MountError> {
+    let (ours, theirs) = UnixStream::pair().map_err(MountError::Mount)?;
+    // SAFETY: clears close-on-exec of a descriptor that is ours, so that the helper inherits it.
+    unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_SETFD, 0) };
+    let allow = if mounting.allow_other { ",allow_other" } else { "" };
+    let options = format!(
+        "default_permissions,max_read={FRAME_BYTES},subtype=millrace,fsname={}{allow}",
+        mounting.source.replace('\\', "\\\\").replace(',', "\\,")
+    );
+    let output = Command::new("fusermount3")
+        .args([OsStr::new("-o"), OsStr::new(&options), OsStr::new("--"), mounting.directory.as_os_str()])
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .output()
+        .map_err(|e| MountError::Helper(format!("{e} (install the package fuse3)")))?;
+    drop(theirs);
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(MountError::Helper(text.trim().trim_start_matches("fusermount3: ").to_owned()));
+    }
+    receive_descriptor(&ours).map_err(MountError::Mount)
+}
+
+fn receive_descriptor(socket: &UnixStream) -> Result<OwnedFd, Error> {
+    let mut byte = 0u8;
+    let mut control = [0u64; 8];
+    let mut vector = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: an all-zero msghdr is valid; its pointers below outlive the call, and the control buffer is aligned.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        if libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) < 0 {
+            return Err(Error::last_os_error());
+        }
+        let first = libc::CMSG_FIRSTHDR(&raw const message);
+        if first.is_null()
+            || (*first).cmsg_type != libc::SCM_RIGHTS
+            || (*first).cmsg_len < libc::CMSG_LEN(size_of::<i32>() as u32) as usize
+        {
+            return Err(Error::other("fusermount3 sent no descriptor"));
+        }
+        let fd = libc::CMSG_DATA(first).cast::<i32>().read_unaligned();
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+impl Session {
+    /// Mount, and answer the kernel's INIT. Root mounts by itself, everybody else through fusermount3.
+    pub fn mount(mounting: Mounting) -> Result<Self, MountError> {
+        // SAFETY: no arguments.
+        let privileged = unsafe { libc::geteuid() } == 0;
+        let fd = if privileged { attach(&mounting)? } else { attach_with_helper(&mounting)? };
+        let session = Self { fd, mounting, privileged, running: AtomicUsize::new(0) };
+        if let Err(error) = session.negotiate() {
+            session.detach(true);
+            return Err(error);
+        }
+        Ok(session)
+    }
+
+    fn negotiate(&self) -> Result<(), MountError> {
+        let fd = self.fd.as_raw_fd();
+        let mut head = Head([0; HEAD_BYTES]);
+        let mut rest = vec![0; FRAME_BYTES];
+        let target = Target { base: rest.as_mut_ptr(), bytes: FRAME_BYTES };
+        // SAFETY: the buffer is ours.
+        let read = unsafe { device::read(fd, &mut head, [Target { bytes: 0, ..target }, target]) };
+        let bytes = read.map_err(MountError::Device)?.unwrap_or(0);
+        if bytes < 56 || head.opcode() != opcode::INIT {
+            return Err(MountError::Protocol("the kernel did not begin with INIT".into()));
+        }
+        let Some(answer) = init_answer(&head) else {
+            reply(fd, head.unique(), libc::EPROTO, &[]);
+            let (major, minor) = (head.body_word(0), head.body_word(1));
+            let text = format!("the kernel speaks FUSE {major}.{minor}, but 7.28 (Linux 4.20) is needed");
+            return Err(MountError::Protocol(text));
+        };
+        reply(fd, head.unique(), 0, &[IoSlice::new(&answer)]);
+        Ok(())
+    }
+
+    /// Start `threads` front threads. `ended` is called once, when the last one has left: the mount is gone.
+    pub fn serve(
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
+        threads: usize,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let ended = Arc::new(std::sync::Mutex::new(Some(ended)));
+        self.running.store(threads, Ordering::SeqCst);
+        for number in 0..threads {
+            let (session, engine, ended) = (self.clone(), engine.clone(), ended.clone());
+            let own = if number == 0 { None } else { Some(device::clone(&self.fd)?) };
+            std::thread::Builder::new().name(format!("front-{number}")).spawn(move || {
+                let fd = own.as_ref().unwrap_or(&session.fd).as_raw_fd();
+                let run = std::panic::AssertUnwindSafe(|| serve(&engine, fd));
+                match std::panic::catch_unwind(run) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => engine.fail(format!("/dev/fuse failed: {error}")),
+                    Err(_) => engine.fail(format!("front {number} died: the mount ends")),
+                }
+                if session.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    let ended = ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                    if let Some(ended) = ended {
+                        ended();
+                    }
+                }
+            })?;
+        }
+        self.widen_readahead();
+        Ok(())
+    }
+
+    /// The mount's device number from mountinfo: stat(2) would ask our own threads.
+    fn device(&self) -> Option<String> {
+        let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+        let wanted = escape(self.mounting.directory.as_os_str().as_bytes());
+        mounts.split(|&b| b == b'\n').rev().find_map(|line| {
+            let mut fields = line.split(|&b| b == b' ').skip(2);
+            let device = fields.next()?;
+            (fields.nth(1)? == wanted).then(|| String::from_utf8_lossy(device).into_owned())
+        })
+    }
+
+    /// Buffered reads follow the device's read-ahead, 128 KiB by default; requests may be eight times that. Root only.
+    fn widen_readahead(&self) {
+        if let (true, Some(device)) = (self.privileged, self.device()) {
+            let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), "2048");
+        }
+    }
+
+    /// Unmount. `lazy`: also while it is in use (users then get errors). An error says why not.
+    pub fn unmount(&self, lazy: bool) -> Result<(), String> {
+        if self.privileged {
+            let target = path(&self.mounting.directory).map_err(|e| e.to_string())?;
+            let flags = if lazy { libc::MNT_DETACH } else { 0 };
+            // SAFETY: the path outlives the call.
+            let rc = unsafe { libc::umount2(target.as_ptr(), flags) };
+            return if rc < 0 { Err(Error::last_os_error().to_string()) } else { Ok(()) };
+        }
+        let flags = if lazy { "-uz" } else { "-u" };
+        let output = Command::new("fusermount3").arg(flags).arg("--").arg(&self.mounting.directory).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn detach(&self, lazy: bool) {
+        let _ = self.unmount(lazy);
+    }
+
+    /// Fail every request that is in flight and every later one, so that nobody hangs.
+    pub fn abort(&self) {
+        if let Some(minor) = self.device().and_then(|d| Some(d.split_once(':')?.1.to_owned())) {
+            let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+        }
+        self.detach(true);
+    }
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal.
+fn escape(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    for &byte in path {
+        if matches!(byte, b' ' | b'\t' | b'\n' | b'\\') {
+            out.extend_from_slice(format!("\\{byte:03o}").as_bytes());
+        } else {
+            out.push(byte);
+        }
+    }
+    out
+}

@@ -1,0 +1,149 @@
+//! Opened chunks: reader, header and tags, so that a random read costs one pread.
+use crate::{ChunkReader, ChunkStore};
+use millrace_layout::SEGMENT_BYTES;
+use millrace_vault::{ChunkId, Damaged, HEADER_BYTES, Header, TAG_BYTES, Vault};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Handles that are kept unless the limit on open files is lower.
+const HANDLES: usize = 1024;
+const SHARDS: usize = 16;
+/// Bytes of an object that are read first: the whole head of a chunk of 4 MiB.
+const FIRST_BYTES: usize = 8192;
+
+/// Why a chunk cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The store says so.
+    Errno(i32),
+    /// The object is not what was stored.
+    Damaged,
+}
+
+impl From<Damaged> for ReadError {
+    fn from(_: Damaged) -> Self {
+        Self::Damaged
+    }
+}
+
+/// A chunk that is open, with what its head says.
+pub struct OpenChunk {
+    id: ChunkId,
+    reader: Box<dyn ChunkReader>,
+    header: Header,
+    tags: Vec<u8>,
+}
+
+impl std::fmt::Debug for OpenChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenChunk").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl OpenChunk {
+    fn open(vault: &Vault, store: &dyn ChunkStore, id: &ChunkId) -> Result<Self, ReadError> {
+        let reader = store.open(id).map_err(ReadError::Errno)?;
+        let mut first = [0; FIRST_BYTES];
+        let length = FIRST_BYTES.min(usize::try_from(reader.bytes()).unwrap_or(FIRST_BYTES));
+        let first = &mut first[..length];
+        reader.read_at(first, 0).map_err(ReadError::Errno)?;
+        let header = Header::parse(first, vault, id)?;
+        if reader.bytes() < (header.data_offset + header.plain_bytes) as u64 {
+            return Err(ReadError::Damaged);
+        }
+        let end = HEADER_BYTES + header.segments * TAG_BYTES;
+        let tags = if let Some(tags) = first.get(HEADER_BYTES..end) {
+            tags.to_vec()
+        } else {
+            let mut tags = vec![0; end - HEADER_BYTES];
+            reader.read_at(&mut tags, HEADER_BYTES as u64).map_err(ReadError::Errno)?;
+            tags
+        };
+        Ok(Self { id: *id, reader, header, tags })
+    }
+
+    /// Read plaintext `offset..offset + length` with the segments around it into `buffer`; tells where it lies there.
+    pub fn read_range(
+        &self,
+        vault: &Vault,
+        offset: usize,
+        length: usize,
+        buffer: &mut [u8],
+    ) -> Result<Range<usize>, ReadError> {
+        let plain = self.header.plain_bytes;
+        if length == 0 || offset.checked_add(length).is_none_or(|end| end > plain) {
+            return Err(ReadError::Damaged);
+        }
+        let (first, behind) = (offset / SEGMENT_BYTES, (offset + length).div_ceil(SEGMENT_BYTES));
+        let start = first * SEGMENT_BYTES;
+        let end = (behind * SEGMENT_BYTES).min(plain);
+        let data = buffer.get_mut(..end - start).ok_or(ReadError::Errno(libc::EINVAL))?;
+        self.reader.read_at(data, (self.header.data_offset + start) as u64).map_err(ReadError::Errno)?;
+        let tags = &self.tags[first * TAG_BYTES..behind * TAG_BYTES];
+        vault.open_segments(&self.id, first, data, tags)?;
+        Ok(offset - start..offset - start + length)
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    /// With the tick of the last use.
+    open: HashMap<ChunkId, (Arc<OpenChunk>, u64)>,
+    tick: u64,
+}
+
+/// The handles that were used last, shared by all threads.
+pub struct HandleCache {
+    shards: Vec<Mutex<Shard>>,
+    each: usize,
+}
+
+impl std::fmt::Debug for HandleCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HandleCache").field("each", &self.each).finish_non_exhaustive()
+    }
+}
+
+impl HandleCache {
+    /// A cache of at most `handles` (by default 1024) open chunks, and no more than a quarter of the files that this
+    /// process may open.
+    #[must_use]
+    pub fn new(handles: Option<usize>) -> Self {
+        let mut limit = libc::rlimit { rlim_cur: 1024, rlim_max: 1024 };
+        // SAFETY: fills the structure.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+        let quarter = usize::try_from(limit.rlim_cur / 4).unwrap_or(HANDLES);
+        let all = handles.unwrap_or(HANDLES).min(quarter);
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            each: (all / SHARDS).max(1),
+        }
+    }
+
+    /// The open chunk of this id, opened now if it is not.
+    pub fn get(&self, vault: &Vault, store: &dyn ChunkStore, id: &ChunkId) -> Result<Arc<OpenChunk>, ReadError> {
+        let shard = &self.shards[usize::from(id.0[31]) % SHARDS];
+        {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.tick += 1;
+            let tick = shard.tick;
+            if let Some((chunk, used)) = shard.open.get_mut(id) {
+                *used = tick;
+                return Ok(chunk.clone());
+            }
+        }
+        // Opened without the lock: two threads may both do it, and one of the handles is dropped again.
+        let chunk = Arc::new(OpenChunk::open(vault, store, id)?);
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if shard.open.len() >= self.each {
+            let oldest = shard.open.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                shard.open.remove(&oldest);
+            }
+        }
+        let tick = shard.tick;
+        shard.open.insert(*id, (chunk.clone(), tick));
+        Ok(chunk)
+    }
+}

@@ -1,0 +1,61 @@
+//! Where chunk objects live. One trait; a directory is the embedded implementation.
+
+mod cache;
+mod directory;
+mod faults;
+mod object;
+
+pub use cache::{HandleCache, OpenChunk, ReadError};
+pub use directory::DirectoryStore;
+pub use faults::with_faults;
+
+use millrace_vault::ChunkId;
+use std::io::IoSlice;
+
+/// What a put did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// The object was there already: content-addressed objects are never written twice.
+    pub present: bool,
+}
+
+/// Room in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes that are free for us.
+    pub free_bytes: u64,
+}
+
+/// An object that is open for reading.
+pub trait ChunkReader: Send + Sync {
+    /// Fill `buffer` from this offset on; an errno, EIO when the object is too short.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), i32>;
+    /// Bytes of the object.
+    fn bytes(&self) -> u64;
+}
+
+/// A store of immutable objects by chunk id. All calls block, and any thread may make them. Errors are errnos.
+pub trait ChunkStore: Send + Sync {
+    /// Store an object whole, or not at all. After it returns, every reader finds it.
+    fn put(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<Put, i32>;
+    /// Whether the object is there.
+    fn has(&self, id: &ChunkId) -> Result<bool, i32>;
+    /// Open an object.
+    fn open(&self, id: &ChunkId) -> Result<Box<dyn ChunkReader>, i32>;
+    /// A barrier: what `put` had stored before is durable when this returns, names included.
+    fn sync(&self) -> Result<(), i32>;
+    /// Whether `sync` does anything: false where a put is as durable as it will ever be.
+    fn needs_sync(&self) -> bool;
+    /// Remove an object; nothing happens when it is not there.
+    fn delete(&self, id: &ChunkId) -> Result<(), i32>;
+    /// Call `visit` with every object and its bytes until it returns false.
+    fn list(&self, visit: &mut dyn FnMut(ChunkId, u64) -> bool) -> Result<(), i32>;
+    /// Room in the store.
+    fn space(&self) -> Result<Space, i32>;
+}
+
+fn last_errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}

@@ -1,0 +1,77 @@
+//! Sealed values of the tree. Each has a key of its own, derived from a salt that never repeats; see FORMAT.md.
+use crate::{Damaged, FORMAT_VERSION, TAG_BYTES, Vault};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
+use zeroize::Zeroizing;
+
+/// version u8 ‖ epoch u32
+const PREFIX_BYTES: usize = 5;
+const SALT_BYTES: usize = 24;
+const HEAD_BYTES: usize = PREFIX_BYTES + SALT_BYTES;
+/// Bytes that sealing adds to a value.
+pub const VALUE_OVERHEAD_BYTES: usize = HEAD_BYTES + TAG_BYTES;
+/// version 1, epoch 1.
+const PREFIX: [u8; PREFIX_BYTES] = [FORMAT_VERSION, 1, 0, 0, 0];
+/// Keys of the Kv are at most 511 bytes (LMDB's bound).
+const KEY_BYTES_MAX: usize = 511;
+
+/// What a value is bound to: its version, its epoch, and the key that it is stored under.
+struct Binding {
+    bytes: [u8; PREFIX_BYTES + KEY_BYTES_MAX],
+    length: usize,
+}
+
+impl Binding {
+    fn new(key: &[u8]) -> Option<Self> {
+        let mut bytes = [0; PREFIX_BYTES + KEY_BYTES_MAX];
+        bytes[..PREFIX_BYTES].copy_from_slice(&PREFIX);
+        let length = PREFIX_BYTES + key.len();
+        bytes.get_mut(PREFIX_BYTES..length)?.copy_from_slice(key);
+        Some(Self { bytes, length })
+    }
+
+    fn aad(&self) -> Aad<&[u8]> {
+        Aad::from(&self.bytes[..self.length])
+    }
+}
+
+impl Vault {
+    fn value_cipher(&self, salt: &[u8]) -> Option<LessSafeKey> {
+        let key = Zeroizing::new(*blake3::keyed_hash(&self.keys().value, salt).as_bytes());
+        UnboundKey::new(&AES_256_GCM, key.as_slice()).ok().map(LessSafeKey::new)
+    }
+
+    /// Seal `plain` for storage under `key` into `out`; its bytes. `None` when `out` or the bound of keys is too small.
+    pub fn seal_value_into(&self, key: &[u8], plain: &[u8], out: &mut [u8]) -> Option<usize> {
+        let length = plain.len() + VALUE_OVERHEAD_BYTES;
+        let out = out.get_mut(..length)?;
+        let binding = Binding::new(key)?;
+        let salt = self.next_salt();
+        let cipher = self.value_cipher(&salt)?;
+        out[..PREFIX_BYTES].copy_from_slice(&PREFIX);
+        out[PREFIX_BYTES..HEAD_BYTES].copy_from_slice(&salt);
+        let (data, end) = out[HEAD_BYTES..].split_at_mut(plain.len());
+        data.copy_from_slice(plain);
+        // The key is used once, so the nonce may be constant.
+        let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+        let tag = cipher.seal_in_place_separate_tag(nonce, binding.aad(), data).ok()?;
+        end.copy_from_slice(tag.as_ref());
+        Some(length)
+    }
+
+    /// Open a value that was stored under `key` into `out`; its bytes. Never panics, whatever the bytes are.
+    pub fn open_value_into(&self, key: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, Damaged> {
+        let length = sealed.len().checked_sub(VALUE_OVERHEAD_BYTES).ok_or(Damaged)?;
+        if sealed[..PREFIX_BYTES] != PREFIX {
+            return Err(Damaged);
+        }
+        let binding = Binding::new(key).ok_or(Damaged)?;
+        let out = out.get_mut(..length).ok_or(Damaged)?;
+        let cipher = self.value_cipher(&sealed[PREFIX_BYTES..HEAD_BYTES]).ok_or(Damaged)?;
+        let (data, tag) = sealed[HEAD_BYTES..].split_at(length);
+        let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| Damaged)?;
+        out.copy_from_slice(data);
+        let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+        let opened = cipher.open_in_place_separate_tag(nonce, binding.aad(), Tag::from(tag), out, 0..);
+        opened.map(|_| length).map_err(|_| Damaged)
+    }
+}

@@ -1,0 +1,171 @@
+import assert from 'node:assert/strict';
+import { Buffer } from 'node:buffer';
+import { spawn } from 'node:child_process';
+import { copyFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+
+const COMMITTER = fileURLToPath(new URL('./committer.js', import.meta.url));
+const KEYS = 400;
+const PAGE_BYTES = 4096;
+
+async function inDirectory(body: (directory: string) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'millrace-lmdb-'));
+  try {
+    await body(directory);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+function keyOf(index: number): Buffer {
+  const key = Buffer.alloc(8);
+  key.writeUInt32BE((index * 2_654_435_761) >>> 0);
+  key.writeUInt32BE(index, 4);
+  return key;
+}
+
+/** Commits one value for every key, a few keys at a time. */
+function fill(kv: LmdbKv, value: number): void {
+  for (let first = 0; first < KEYS; first += 7) {
+    kv.transact((transaction) => {
+      for (let i = first; i < Math.min(KEYS, first + 7); i++) {
+        transaction.put(keyOf(i), Buffer.alloc(150, value));
+      }
+    });
+  }
+}
+
+function assertFilledWith(kv: LmdbKv, value: number): void {
+  for (let i = 0; i < KEYS; i++) {
+    const found = kv.get(keyOf(i));
+    assert.ok(found !== undefined && Buffer.alloc(150, value).equals(Buffer.from(found)), `${i}`);
+  }
+  let count = 0;
+  kv.scan(Buffer.of(0), Buffer.alloc(9, 255), () => ++count > 0);
+  assert.equal(count, KEYS);
+}
+
+test('a process that is killed loses no commit', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const child = spawn(process.execPath, [COMMITTER, path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let committed = 0;
+    for await (const text of child.stdout.setEncoding('latin1')) {
+      committed = Number(String(text).trim().split('\n').at(-1));
+      if (committed >= 300) child.kill('SIGKILL');
+    }
+    const kv = await LmdbKv.open({ path });
+    const key = Buffer.alloc(4);
+    let found = 0;
+    for (; ; found++) {
+      key.writeUInt32BE(found);
+      if (kv.get(key) === undefined) break;
+    }
+    assert.ok(committed >= 300 && found >= committed, `${found} of ${committed}`);
+    await kv.close();
+  });
+});
+
+test('after a power loss the file is what the last sync made it', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const kv = await LmdbKv.open({ path, bootId: 'first' });
+    fill(kv, 1);
+    await kv.sync();
+    fill(kv, 2);
+    await kv.sync();
+    const synced = await readFile(path);
+    for (let round = 3; round < 9; round++) fill(kv, round);
+    const later = await readFile(path);
+
+    for (let seed = 1; seed <= 25; seed++) {
+      const lost = join(directory, `lost-${seed}.mdb`);
+      await writeFile(lost, mixPages(synced, later, seed));
+      await copyFile(`${path}-anchor`, `${lost}-anchor`);
+      const restored = await LmdbKv.open({ path: lost, bootId: 'second' });
+      assertFilledWith(restored, 2);
+      fill(restored, 77);
+      assertFilledWith(restored, 77);
+      await restored.close();
+    }
+    await kv.close();
+  });
+});
+
+/** A disk after a power loss: each page is either as it was synced or as it was written later. */
+function mixPages(synced: Buffer, later: Buffer, seed: number): Buffer {
+  const mixed = Buffer.from(later);
+  let state = seed;
+  for (let at = 0; at < synced.length; at += PAGE_BYTES) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    if (state >>> 31 === 1) synced.copy(mixed, at, at, at + PAGE_BYTES);
+  }
+  return mixed;
+}
+
+test('a machine that did not restart keeps what was not synced', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const kv = await LmdbKv.open({ path, bootId: 'first' });
+    fill(kv, 1);
+    await kv.sync();
+    fill(kv, 2);
+    const copy = join(directory, 'copy.mdb');
+    await copyFile(path, copy);
+    await copyFile(`${path}-anchor`, `${copy}-anchor`);
+    const again = await LmdbKv.open({ path: copy, bootId: 'first' });
+    assertFilledWith(again, 2);
+    await again.close();
+    await kv.close();
+  });
+});
+
+test('a torn anchor slot gives way to the one before', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const kv = await LmdbKv.open({ path, bootId: 'first' });
+    fill(kv, 1);
+    await kv.close();
+    const anchorPath = `${path}-anchor`;
+    const anchor = await readFile(anchorPath);
+    const newest = 256 * 1024 * (slotSequence(anchor, 0) > slotSequence(anchor, 1) ? 0 : 1);
+    anchor[newest + 500] ^= 1;
+    await writeFile(anchorPath, anchor);
+    const restored = await LmdbKv.open({ path, bootId: 'second' });
+    assert.equal(restored.get(keyOf(1)), undefined);
+    fill(restored, 5);
+    assertFilledWith(restored, 5);
+    await restored.close();
+  });
+});
+
+function slotSequence(anchor: Buffer, slot: number): bigint {
+  return anchor.readBigUInt64LE(slot * 256 * 1024 + 8);
+}
+
+test('syncs reuse what they free, and files are their owner’s alone', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const kv = await LmdbKv.open({ path });
+    fill(kv, 1);
+    await kv.sync();
+    fill(kv, 1);
+    await kv.sync();
+    const early = (await stat(path)).size;
+    for (let round = 0; round < 12; round++) {
+      fill(kv, round);
+      await kv.sync();
+    }
+    assert.ok((await stat(path)).size < early * 3);
+    for (const suffix of ['', '-lock', '-anchor']) {
+      assert.equal((await stat(path + suffix)).mode & 0o777, 0o600, suffix);
+    }
+    await kv.close();
+  });
+});

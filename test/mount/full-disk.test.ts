@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { mountTest } from '../support/family.ts';
+import { detach } from '../support/mount-table.ts';
+import { type Mount, temporaryDirectory, withMount } from '../support/mount.ts';
+import { type Outcome, Syscalls } from '../support/syscalls.ts';
+
+const PIECE_BYTES = 4 * 1_048_576;
+const PIECES = 25;
+const FULL = ['ENOSPC', 'EIO', 'EDQUOT'];
+/** How often fsync is tried once there is room; a store may need a moment to notice. */
+const TRIES = 50;
+
+async function onSmallStore(
+  body: (mount: Mount, calls: Syscalls, enlarge: () => void) => Promise<void>,
+): Promise<void> {
+  const store = temporaryDirectory('small-store');
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', store]);
+  const enlarge = (): void => {
+    execFileSync('mount', ['-o', 'remount,size=512m', store]);
+  };
+  try {
+    await withMount({ storeDir: store }, async (mount) => {
+      const calls = new Syscalls({ onStuck: () => mount.abort() });
+      try {
+        await body(mount, calls, enlarge);
+      } finally {
+        await calls.close();
+      }
+    });
+  } finally {
+    detach(store);
+    rmSync(store, { recursive: true, force: true });
+  }
+}
+
+function errnoOf(outcome: Outcome): string | undefined {
+  return 'errno' in outcome ? outcome.errno : undefined;
+}
+
+function piece(number: number): { seed: number; length: number } {
+  return { seed: number, length: PIECE_BYTES };
+}
+
+/** Writes pieces to their places; yields those that were refused, and with what. */
+async function writePieces(
+  calls: Syscalls,
+  numbers: readonly number[],
+): Promise<{ refused: number[]; errnos: string[] }> {
+  const refused: number[] = [];
+  const errnos: string[] = [];
+  for (const number of numbers) {
+    const outcome = await calls.call('pwrite', 'f', piece(number), number * PIECE_BYTES);
+    const errno = errnoOf(outcome);
+    if (errno === undefined) continue;
+    refused.push(number);
+    errnos.push(errno);
+  }
+  return { refused, errnos };
+}
+
+async function syncEventually(calls: Syscalls): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    const errno = errnoOf(await calls.call('fsync', 'f'));
+    if (errno === undefined) return;
+    assert.ok(attempt < TRIES, `fsync still fails with ${errno} though there is room`);
+    await pause(200);
+  }
+}
+
+mountTest(
+  'a full store is told, and nothing is lost once there is room again',
+  () =>
+    onSmallStore(async (mount, calls, enlarge) => {
+      const path = `${mount.dir}/file`;
+      await calls.ok('open', 'f', path, ['O_RDWR', 'O_CREAT']);
+      const all = Array.from({ length: PIECES }, (_, number) => number);
+      const { refused, errnos } = await writePieces(calls, all);
+      const synced = errnoOf(await calls.call('fsync', 'f'));
+      const told = synced === undefined ? errnos : [...errnos, synced];
+      assert.ok(told.length > 0, 'more than the store holds was said to be durable');
+      for (const errno of told) assert.ok(FULL.includes(errno), errno);
+      enlarge();
+      assert.deepEqual((await writePieces(calls, refused)).errnos, []);
+      await syncEventually(calls);
+      const wanted = await calls.ok('hash_of', all.map(piece));
+      assert.deepEqual(await calls.ok('hash_handle', 'f'), wanted);
+      await calls.ok('close', 'f');
+      await mount.kill9();
+      await mount.remount();
+      assert.deepEqual(await calls.ok('hash', path), wanted);
+      assert.equal(await mount.umount(), 0, mount.stderr());
+    }),
+  { root: true },
+);
+
+mountTest(
+  'write, fsync and close do not all succeed on a full store, and older files stay whole',
+  () =>
+    onSmallStore(async (mount, calls, enlarge) => {
+      await calls.ok('write_and_sync', `${mount.dir}/older`, 500, 1, 1_000_003, true);
+      const path = `${mount.dir}/file`;
+      const failed = await calls.ok('write_until_error', path, 1, PIECE_BYTES, PIECES);
+      assert.ok(failed !== null, 'no step failed');
+      assert.ok(FULL.includes((failed as { errno: string }).errno), JSON.stringify(failed));
+      const older = await calls.ok('hash_of', [{ seed: 500, length: 1_000_003 }]);
+      assert.deepEqual(await calls.ok('hash', `${mount.dir}/older`), older);
+      enlarge();
+      await calls.ok('unlink', path);
+      await calls.ok('write_and_sync', `${mount.dir}/newer`, 501, 1, 1_000_003, true);
+      assert.deepEqual(await calls.ok('hash', `${mount.dir}/older`), older);
+    }),
+  { root: true },
+);

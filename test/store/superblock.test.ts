@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MillraceError } from '../../engine/errors.ts';
+import {
+  checkKey,
+  createSuperblock,
+  readSuperblock,
+  SUPERBLOCK_FILE,
+} from '../../engine/store/superblock.ts';
+
+const KEY_CHECK = 'a5'.repeat(32);
+const OPTIONS = { keyCheck: KEY_CHECK, version: '0.1.0' };
+
+async function inDirectory(body: (directory: string) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'millrace-superblock-'));
+  try {
+    await body(directory);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+test('a store that was made can be read, and its file is the owner’s alone', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    assert.deepEqual(await readSuperblock(directory), made);
+    assert.deepEqual(await readdir(directory), [SUPERBLOCK_FILE]);
+    assert.equal((await stat(join(directory, SUPERBLOCK_FILE))).mode & 0o777, 0o600);
+    assert.equal(made.chunkBytes, 4_194_304);
+    assert.equal(made.segmentBytes, 16_384);
+  });
+});
+
+test('a second store in the same directory is refused and the first one stays', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    await assert.rejects(createSuperblock(directory, OPTIONS), { code: 'STORE_EXISTS' });
+    assert.deepEqual(await readSuperblock(directory), made);
+    assert.deepEqual(await readdir(directory), [SUPERBLOCK_FILE]);
+  });
+});
+
+test('a directory without a store, and no directory, are told apart from damage', async () => {
+  await inDirectory(async (directory) => {
+    await assert.rejects(readSuperblock(directory), { code: 'STORE_MISSING', exitStatus: 1 });
+    await assert.rejects(readSuperblock(join(directory, 'none')), { code: 'STORE_MISSING' });
+    await assert.rejects(createSuperblock(join(directory, 'none'), OPTIONS), { code: 'STORE_IO' });
+  });
+});
+
+test('a newer format is refused and the message names who wrote it', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    const path = join(directory, SUPERBLOCK_FILE);
+    await writeFile(path, JSON.stringify({ magic: made.magic, format: 7, version: '9.8.7' }));
+    await assert.rejects(readSuperblock(directory), (error) => {
+      assert.ok(error instanceof MillraceError);
+      assert.equal(error.code, 'STORE_NEWER');
+      assert.match(error.message, /9\.8\.7/);
+      return error.hint !== '';
+    });
+  });
+});
+
+test('every field is checked', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    const path = join(directory, SUPERBLOCK_FILE);
+    for (const name of Object.keys(made)) {
+      for (const wrong of [undefined, null, {}, -1, 'wrong']) {
+        if (name === 'version' && wrong === 'wrong') continue;
+        await writeFile(path, JSON.stringify({ ...made, [name]: wrong }));
+        await assert.rejects(readSuperblock(directory), { code: 'STORE_DAMAGED' }, name);
+      }
+    }
+    for (const text of ['', '{', '7', 'null', (await readFile(path, 'utf8')).slice(0, 20)]) {
+      await writeFile(path, text);
+      await assert.rejects(readSuperblock(directory), { code: 'STORE_DAMAGED' }, text);
+    }
+    await writeFile(path, JSON.stringify({ ...made, later: 1 }));
+    assert.equal((await readSuperblock(directory)).uuid, made.uuid);
+  });
+});
+
+test('only the right key check passes', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    checkKey(made, KEY_CHECK);
+    for (const wrong of ['', 'a5', 'a6'.repeat(32)]) {
+      assert.throws(() => checkKey(made, wrong), { code: 'KEY_WRONG', family: 'io' });
+    }
+  });
+});

@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict';
+import { Buffer } from 'node:buffer';
+import { beforeEach, test } from 'node:test';
+import { REGION_BYTES } from '../../engine/layout.ts';
+import { ERRNO } from '../../engine/tree/errno.ts';
+import { ROOT_INO, type Tree } from '../../engine/tree/tree.ts';
+import type { ContentChange, Extent } from '../../engine/tree/types.ts';
+import { bytes, directory, extent, file, newFixture, ok, T0 } from './fixture.ts';
+
+let tree: Tree;
+let ino: number;
+let reopen: () => Tree;
+
+beforeEach(() => {
+  ({ tree, reopen } = newFixture());
+  ino = file(tree, ROOT_INO, 'f');
+});
+
+function apply(size: number, ...changes: ContentChange[]): unknown {
+  return tree.applyContent(ino, changes, { size, mtime: T0 });
+}
+
+function put(added: Extent): ContentChange {
+  return { kind: 'extent', extent: added };
+}
+
+function discard(offset: number, length: number): ContentChange {
+  return { kind: 'discard', offset, length };
+}
+
+function inline(text: string): ContentChange {
+  return { kind: 'inline', bytes: bytes(text) };
+}
+
+function extents(index: number): Extent[] {
+  const content = ok(reopen().region(ino, index));
+  assert.ok('extents' in content);
+  return content.extents;
+}
+
+function inlineText(): string {
+  const content = ok(reopen().region(ino, 0));
+  assert.ok('inline' in content);
+  return Buffer.from(content.inline).toString('latin1');
+}
+
+test('extents of several regions are kept by region, with size and time', () => {
+  const far = 70_000 * REGION_BYTES;
+  assert.ok(
+    typeof apply(far + 100, put(extent(0, 50, 1)), put(extent(far, 100, 2, 9))) === 'object',
+  );
+  const attributes = ok(reopen().getattr(ino));
+  assert.equal(attributes.size, far + 100);
+  assert.deepEqual(attributes.mtime, T0);
+  assert.deepEqual(extents(0), [extent(0, 50, 1)]);
+  assert.deepEqual(extents(70_000), [extent(far, 100, 2, 9)]);
+  assert.deepEqual(extents(1), []);
+});
+
+test('a discard trims at both ends and drops whole regions between', () => {
+  const all = [0, 1, 2, 3, 4].map((i) => put(extent(i * REGION_BYTES, REGION_BYTES, i + 1)));
+  apply(5 * REGION_BYTES, ...all);
+  apply(5 * REGION_BYTES, discard(REGION_BYTES + 10, 2 * REGION_BYTES));
+  assert.deepEqual(extents(0).length, 1);
+  assert.deepEqual(extents(1), [extent(REGION_BYTES, 10, 2)]);
+  assert.deepEqual(extents(2), []);
+  const rest = extent(3 * REGION_BYTES + 10, REGION_BYTES - 10, 4, 10);
+  assert.deepEqual(extents(3), [rest]);
+  apply(7, discard(7, Infinity));
+  assert.deepEqual(
+    [0, 1, 2, 3, 4].map((i) => extents(i).length),
+    [1, 0, 0, 0, 0],
+  );
+});
+
+test('changes count in their order, in one call too', () => {
+  apply(9, put(extent(0, 9, 1)), discard(0, Infinity), put(extent(4, 5, 2)));
+  assert.deepEqual(extents(0), [extent(4, 5, 2)]);
+  apply(9, discard(0, REGION_BYTES), put(extent(0, 2, 3)));
+  assert.deepEqual(extents(0), [extent(0, 2, 3)]);
+});
+
+test('inline bytes replace region 0 and extents replace inline bytes', () => {
+  apply(5, inline('hello'));
+  assert.equal(inlineText(), 'hello');
+  apply(3, discard(3, Infinity));
+  assert.equal(inlineText(), 'hel');
+  apply(3, discard(1, 1));
+  assert.equal(inlineText(), 'h\0l');
+  apply(100, put(extent(0, 100, 1)));
+  assert.deepEqual(extents(0), [extent(0, 100, 1)]);
+  apply(2, inline('hi'));
+  assert.equal(inlineText(), 'hi');
+  apply(2, discard(0, Infinity));
+  assert.deepEqual(extents(0), []);
+});
+
+test('an extent beside inline bytes is refused, beside zeros it is not', () => {
+  apply(5, inline('hello'));
+  assert.equal(apply(200, put(extent(4, 100, 1))), ERRNO.EINVAL);
+  assert.equal(inlineText(), 'hello');
+  assert.equal(ok(tree.getattr(ino)).size, 5);
+  apply(200, discard(0, 4), put(extent(4, 100, 1)));
+  assert.deepEqual(extents(0), [extent(4, 100, 1)]);
+});
+
+test('nonsense is refused and changes nothing', () => {
+  apply(10, put(extent(0, 10, 1)));
+  const crossing = extent(REGION_BYTES - 1, 2, 2);
+  assert.equal(apply(20, put(extent(5, 5, 9)), put(crossing)), ERRNO.EINVAL);
+  assert.equal(apply(20, { kind: 'inline', bytes: Buffer.alloc(4097) }), ERRNO.EINVAL);
+  assert.equal(apply(20, discard(-1, 5)), ERRNO.EINVAL);
+  assert.equal(apply(-1), ERRNO.EINVAL);
+  assert.deepEqual(extents(0), [extent(0, 10, 1)]);
+  const d = directory(tree, ROOT_INO, 'd');
+  assert.equal(tree.applyContent(d, [], { size: 0, mtime: T0 }), ERRNO.EISDIR);
+  assert.equal(tree.region(d, 0), ERRNO.EISDIR);
+});
+
+test('bytes that were handed in may be reused', () => {
+  const content = bytes('first');
+  tree.applyContent(ino, [{ kind: 'inline', bytes: content }], { size: 5, mtime: T0 });
+  content.fill(0);
+  assert.equal(inlineText(), 'first');
+});
+
+test('setattr to a smaller size forgets the content behind it', () => {
+  apply(2 * REGION_BYTES, put(extent(0, 100, 1)), put(extent(REGION_BYTES, 100, 2)));
+  assert.equal(ok(tree.setattr(ino, { size: 40 })).size, 40);
+  ok(tree.setattr(ino, { size: 2 * REGION_BYTES }));
+  assert.deepEqual(extents(0), [extent(0, 40, 1)]);
+  assert.deepEqual(extents(1), []);
+});
+
+test('a huge orphan is reclaimed in bounded steps', () => {
+  const changes: ContentChange[] = [];
+  for (let i = 0; i < 700; i++) changes.push(put(extent(i * REGION_BYTES, 10, 1)));
+  apply(700 * REGION_BYTES, ...changes);
+  tree.setxattr(ino, bytes('user.a'), bytes('b'), 0);
+  ok(tree.unlink(ROOT_INO, bytes('f')));
+  let steps = 1;
+  while (!tree.reclaim(ino)) steps++;
+  assert.equal(steps, 3);
+  assert.equal(tree.getattr(ino), ERRNO.ENOENT);
+});

@@ -1,0 +1,138 @@
+/** The operations on attributes: GETATTR, SETATTR, STATFS. */
+
+import type { Attributes, AttributesPatch, Time } from '../../engine/tree/types.ts';
+import type { Answer } from './answer.ts';
+import { type Context, FAILURE } from './context.ts';
+import { i64, u32, u64 } from './decode.ts';
+import { FATTR, IN_STRUCT_BYTES, MODE, NANOSECONDS_PER_SECOND } from './protocol.ts';
+import type { Outcome, Request } from './request.ts';
+
+/** Byte offsets in struct fuse_setattr_in. */
+const SETATTR = {
+  VALID: 0,
+  SIZE: 16,
+  ATIME: 32,
+  MTIME: 40,
+  CTIME: 48,
+  ATIME_NANOSECONDS: 56,
+  MTIME_NANOSECONDS: 60,
+  CTIME_NANOSECONDS: 64,
+  MODE: 68,
+  UID: 76,
+  GID: 80,
+} as const;
+
+/** The xattr that holds a program's capabilities, which die with its set-user-id bit. */
+const CAPABILITY: Uint8Array = new TextEncoder().encode('security.capability');
+
+/**
+ * What stat(2) tells. Handle and flags of the request do not matter: the inode is known by its
+ * number.
+ */
+export function getattr(context: Context, request: Request, answer: Answer): Outcome {
+  return context.answerAttributes(request.node, answer);
+}
+
+/** Numbers of the whole file system. */
+export function statfs(context: Context, _request: Request, answer: Answer): Outcome {
+  answer.statistics(context.statfs());
+  return answer.length;
+}
+
+/** chmod, chown, utimensat and truncate, in any combination. */
+export function setattr(context: Context, request: Request, answer: Answer): Outcome {
+  const { body, node } = request;
+  if (body.length < IN_STRUCT_BYTES.SETATTR) return FAILURE.EIO;
+  const patch: AttributesPatch = {};
+  const failure =
+    patchTimes(context, body, patch) ||
+    patchSize(context, request, patch) ||
+    patchMode(context, request, patch);
+  if (failure !== 0) return failure;
+  if (patch.size !== undefined) return context.inodes.resize(request, node, patch, answer);
+  const errno = context.tree.setattr(node, patch);
+  if (typeof errno === 'number' && errno !== 0) return -errno;
+  if (patch.mtime !== undefined) setOpenMtime(context, node, patch.mtime);
+  return context.answerAttributes(node, answer);
+}
+
+/** Without this, the older mtime in an open inode's slot would outlive what utimensat(2) set. */
+function setOpenMtime(context: Context, ino: number, mtime: Time): void {
+  const slot = context.inodes.slotOf(ino);
+  if (slot >= 0) context.inodes.setMtime(slot, mtime);
+}
+
+/** Decodes owner and mode. Yields 0 or -errno. */
+function patchMode(context: Context, request: Request, patch: AttributesPatch): Outcome {
+  const { body, node } = request;
+  const valid = u32(body, SETATTR.VALID);
+  if ((valid & FATTR.UID) !== 0) patch.uid = u32(body, SETATTR.UID);
+  if ((valid & FATTR.GID) !== 0) patch.gid = u32(body, SETATTR.GID);
+  if ((valid & (FATTR.MODE | FATTR.KILL_SUIDGID)) === 0) return 0;
+  const attributes = context.tree.getattr(node);
+  if (typeof attributes === 'number') return -attributes;
+  const type = attributes.mode & MODE.TYPE;
+  let permissions = attributes.mode & MODE.PERMISSIONS;
+  if ((valid & FATTR.MODE) !== 0) permissions = u32(body, SETATTR.MODE) & MODE.PERMISSIONS;
+  if ((valid & FATTR.KILL_SUIDGID) !== 0 && type !== MODE.DIRECTORY) {
+    permissions = withoutPrivileges(permissions);
+    // Whether there was one does not matter.
+    context.tree.removexattr(node, CAPABILITY);
+  }
+  patch.mode = permissions | type;
+  return 0;
+}
+
+/** The rule of the VFS: set-group-id without group execution is no privilege. */
+function withoutPrivileges(permissions: number): number {
+  const kept = permissions & ~MODE.SET_UID;
+  return (permissions & MODE.GROUP_EXECUTE) !== 0 ? kept & ~MODE.SET_GID : kept;
+}
+
+/** Decodes the size; truncate(2) also sets mtime, even when the size stays. Yields 0 or -errno. */
+function patchSize(context: Context, request: Request, patch: AttributesPatch): Outcome {
+  const { body, node } = request;
+  if ((u32(body, SETATTR.VALID) & FATTR.SIZE) === 0) return 0;
+  const size = u64(body, SETATTR.SIZE);
+  if (!Number.isSafeInteger(size)) return FAILURE.EFBIG;
+  const attributes = context.tree.getattr(node);
+  if (typeof attributes === 'number') return -attributes;
+  const failure = notRegular(attributes);
+  if (failure !== 0) return failure;
+  patch.size = size;
+  patch.mtime ??= context.now();
+  return 0;
+}
+
+/** 0 for a regular file, or why its content cannot be opened or cut, as -errno. */
+export function notRegular({ mode }: Attributes): Outcome {
+  const type = mode & MODE.TYPE;
+  if (type === MODE.REGULAR) return 0;
+  return type === MODE.DIRECTORY ? FAILURE.EISDIR : FAILURE.EINVAL;
+}
+
+/** Decodes the three times. Yields 0 or -errno. */
+function patchTimes(context: Context, body: Uint8Array, patch: AttributesPatch): Outcome {
+  const valid = u32(body, SETATTR.VALID);
+  const now = (valid & (FATTR.ATIME_NOW | FATTR.MTIME_NOW)) !== 0 ? context.now() : undefined;
+  if ((valid & FATTR.ATIME) !== 0) {
+    const nanoseconds = u32(body, SETATTR.ATIME_NANOSECONDS);
+    const given = { seconds: i64(body, SETATTR.ATIME), nanoseconds };
+    patch.atime = (valid & FATTR.ATIME_NOW) !== 0 && now !== undefined ? now : given;
+  }
+  if ((valid & FATTR.MTIME) !== 0) {
+    const nanoseconds = u32(body, SETATTR.MTIME_NANOSECONDS);
+    const given = { seconds: i64(body, SETATTR.MTIME), nanoseconds };
+    patch.mtime = (valid & FATTR.MTIME_NOW) !== 0 && now !== undefined ? now : given;
+  }
+  if ((valid & FATTR.CTIME) !== 0) {
+    const nanoseconds = u32(body, SETATTR.CTIME_NANOSECONDS);
+    patch.ctime = { seconds: i64(body, SETATTR.CTIME), nanoseconds };
+  }
+  return isTime(patch.atime) && isTime(patch.mtime) && isTime(patch.ctime) ? 0 : FAILURE.EINVAL;
+}
+
+function isTime(time: Time | undefined): boolean {
+  if (time === undefined) return true;
+  return Number.isSafeInteger(time.seconds) && time.nanoseconds < NANOSECONDS_PER_SECOND;
+}

@@ -1,0 +1,56 @@
+import type { Attributes, AttributesPatch, Time } from '../../engine/tree/types.ts';
+import type { Answer } from './answer.ts';
+import type { Outcome, Request } from './request.ts';
+
+/** What an open file may do with its inode. */
+export interface Access {
+  /** Opened O_WRONLY or O_RDWR. */
+  write: boolean;
+}
+
+/**
+ * The inodes that are open in this mount, as the operations see them.
+ *
+ * An open inode has a slot in shared memory, and the slot's size and mtime are newer than the
+ * tree's: the fronts raise them with every WRITE, the tree learns of them at the next commit.
+ *
+ * Threads: only the tree worker calls; fronts and data workers change sizes and mtimes at the same
+ * time.
+ */
+export interface OpenInodes {
+  /**
+   * Counts one more opener of an inode: its slot (0 or more), or -errno (-ENFILE when all are
+   * taken).
+   * `attributes` are the tree's; a slot that is taken anew starts with their size and mtime.
+   */
+  open(attributes: Attributes, access: Access): number;
+  /**
+   * Counts one opener less, for the `access` it opened with. The slot comes from the kernel's file
+   * handle: one that is not open is ignored.
+   */
+  release(slot: number, access: Access): void;
+  /** The slot of an inode, or -1 when it is not open. */
+  slotOf(ino: number): number;
+  /** Size in bytes, as of now. */
+  sizeOf(slot: number): number;
+  /** Time of the last write, as of now; the object is only valid until the next call. */
+  mtimeOf(slot: number): Time;
+  /** Sets the time of the last write (utimensat(2)); seconds may be negative. */
+  setMtime(slot: number, time: Time): void;
+  /**
+   * Changes the size of a regular file, open or not, and everything else that `patch` names, which
+   * always has
+   * `size` and `mtime`. Yields the answer of SETATTR, written to `answer` by `answerAttributes`, or
+   * `PENDING` and answers the request so when the data workers have discarded what is cut off.
+   */
+  resize(request: Request, ino: number, patch: AttributesPatch, answer: Answer): Outcome;
+  /**
+   * The inode's last name is gone: reclaims it now if it is not open, or else at the last release.
+   */
+  unlinked(ino: number): void;
+  /**
+   * Makes every change of the tree so far durable, then answers the request with no data; yields
+   * `PENDING`, 0 or -errno.
+   */
+  syncTree(request: Request): Outcome;
+}

@@ -1,0 +1,168 @@
+/**
+ * The open inodes of this mount: their slots in shared memory, and what of their content the tree does not have yet.
+ *
+ * A slot outlives the last close for a while: opening the file again is then cheap, and workers are asked to forget
+ * many inodes at once instead of one by one.
+ */
+import { constants } from 'node:os';
+import { INODE_SLOTS, inode } from '../../engine/layout.ts';
+import type { SharedMemory } from '../../engine/shared-memory.ts';
+import type { Attributes, ContentChange, Time } from '../../engine/tree/types.ts';
+
+/** Closed inodes that keep their slots, and how many of the oldest are given up when there are more. */
+const CLOSED_MAX = 2048;
+const CLOSED_BATCH = 512;
+
+/** An inode that has a slot. */
+export interface OpenInode {
+  readonly slot: number;
+  readonly ino: number;
+  openers: number;
+  writers: number;
+  /** What happened to the content since the last commit, in order. */
+  pending: ContentChange[];
+  /** The slot's count of writes at the last commit. */
+  committedWrites: number;
+  /** Its last name is gone. */
+  unlinked: boolean;
+  /** Workers have been asked to forget it. */
+  dropping: boolean;
+}
+
+/** The table of slots. Threads: the tree worker's own; sizes and times are changed by fronts as well. */
+export class Slots {
+  readonly #memory: SharedMemory;
+  readonly #byIno = new Map<number, OpenInode>();
+  readonly #bySlot: (OpenInode | undefined)[] = [];
+  readonly #free: number[] = [];
+  /** Inodes that nobody has open, least recently closed first. */
+  readonly #closed = new Set<OpenInode>();
+  readonly #time: Time = { seconds: 0, nanoseconds: 0 };
+  #fresh = 0;
+
+  constructor(memory: SharedMemory) {
+    this.#memory = memory;
+  }
+
+  /** Takes or finds the slot of an inode and counts one opener; a negative errno when all slots are taken. */
+  open(attributes: Attributes, write: boolean): OpenInode | number {
+    let open = this.#byIno.get(attributes.ino);
+    if (open === undefined) {
+      const slot = this.#free.pop() ?? this.#fresh++;
+      if (slot >= INODE_SLOTS) {
+        this.#fresh = INODE_SLOTS;
+        return -constants.errno.ENFILE;
+      }
+      open = this.#take(slot, attributes);
+    }
+    open.openers += 1;
+    if (write) open.writers += 1;
+    this.#closed.delete(open);
+    return open;
+  }
+
+  #take(slot: number, attributes: Attributes): OpenInode {
+    const { doubles, words } = this.#memory;
+    const word = this.#memory.inodeWord(slot, 0);
+    words.fill(0, word, word + 16);
+    doubles[(word + (inode.SIZE >>> 2)) >>> 1] = attributes.size;
+    doubles[(word + (inode.STORED >>> 2)) >>> 1] = attributes.size;
+    words[word + (inode.USED >>> 2)] = 1;
+    this.setMtime(slot, attributes.mtime);
+    doubles[(word + (inode.INO >>> 2)) >>> 1] = attributes.ino;
+    const open: OpenInode = {
+      slot,
+      ino: attributes.ino,
+      openers: 0,
+      writers: 0,
+      pending: [],
+      committedWrites: 0,
+      unlinked: false,
+      dropping: false,
+    };
+    this.#byIno.set(open.ino, open);
+    this.#bySlot[slot] = open;
+    return open;
+  }
+
+  /** Counts one opener less. True: that was the last one. */
+  close(open: OpenInode, write: boolean): boolean {
+    if (open.openers === 0) return false;
+    open.openers -= 1;
+    if (write && open.writers > 0) open.writers -= 1;
+    if (open.openers > 0) return false;
+    this.#closed.add(open);
+    return true;
+  }
+
+  /** Gives the slot back: workers have forgotten it. */
+  free(open: OpenInode): void {
+    this.#closed.delete(open);
+    this.#byIno.delete(open.ino);
+    this.#bySlot[open.slot] = undefined;
+    this.#memory.doubles[this.#memory.inodeWord(open.slot, inode.INO) >>> 1] = 0;
+    this.#free.push(open.slot);
+  }
+
+  bySlot(slot: number): OpenInode | undefined {
+    return this.#bySlot[slot];
+  }
+
+  byIno(ino: number): OpenInode | undefined {
+    return this.#byIno.get(ino);
+  }
+
+  all(): Iterable<OpenInode> {
+    return this.#byIno.values();
+  }
+
+  /** Closed inodes to forget now: the oldest when there are too many, or all of them. */
+  closedToDrop(all: boolean): OpenInode[] {
+    if (!all && this.#closed.size <= CLOSED_MAX) return [];
+    const drop: OpenInode[] = [];
+    for (const open of this.#closed) {
+      if (!all && drop.length >= CLOSED_BATCH) break;
+      if (!open.dropping) drop.push(open);
+    }
+    return drop;
+  }
+
+  sizeOf(slot: number): number {
+    return this.#memory.doubles[this.#memory.inodeWord(slot, inode.SIZE) >>> 1];
+  }
+
+  setSize(slot: number, size: number): void {
+    this.#memory.doubles[this.#memory.inodeWord(slot, inode.SIZE) >>> 1] = size;
+  }
+
+  /** From now on, workers that have forgotten the inode must take regions below `size` for unknown. */
+  setStored(slot: number, size: number): void {
+    this.#memory.doubles[this.#memory.inodeWord(slot, inode.STORED) >>> 1] = size;
+  }
+
+  /** Count of writes: differs from `committedWrites` while size and mtime are newer than the tree's. */
+  writesOf(slot: number): number {
+    return Atomics.load(this.#memory.words, this.#memory.inodeWord(slot, inode.WRITES));
+  }
+
+  /** The object is only valid until the next call. */
+  mtimeOf(slot: number): Time {
+    const word = this.#memory.inodeWord(slot, inode.MTIME);
+    const low = this.#memory.words[word];
+    this.#time.seconds = this.#memory.signed[word + 1] * 4 + (low >>> 30);
+    this.#time.nanoseconds = low & 0x3fff_ffff;
+    return this.#time;
+  }
+
+  setMtime(slot: number, time: Time): void {
+    const word = this.#memory.inodeWord(slot, inode.MTIME);
+    const low = ((time.seconds & 3) << 30) | time.nanoseconds;
+    this.#memory.words[word] = low >>> 0;
+    this.#memory.signed[word + 1] = Math.floor(time.seconds / 4);
+  }
+
+  /** Whether the tree lacks something of the inode. */
+  isDirty(open: OpenInode): boolean {
+    return open.pending.length > 0 || this.writesOf(open.slot) !== open.committedWrites;
+  }
+}

@@ -1,0 +1,636 @@
+/**
+ * The tree worker: owns names, attributes and extents, and commits what data workers report (invariants 3 and 7).
+ *
+ * One turn is one transaction of the Kv: all descriptors that lie ready are served, the transaction is committed, and
+ * only then are the answers sent.
+ */
+import { constants } from 'node:os';
+import {
+  descriptor,
+  kind,
+  NONE,
+  OUT_BYTES,
+  REGION_BYTES,
+  REQUEST_BODY_BYTES,
+  request as requestCell,
+} from '../../engine/layout.ts';
+import type { Kv } from '../../engine/kv/kv.ts';
+import type { SharedMemory } from '../../engine/shared-memory.ts';
+import { patchExtents } from '../../engine/tree/content.ts';
+import type { Tree } from '../../engine/tree/tree.ts';
+import type {
+  Attributes,
+  AttributesPatch,
+  ContentChange,
+  Extent,
+  Time,
+} from '../../engine/tree/types.ts';
+import { type Commands, doubleAt, Message } from '../commands.ts';
+import { Answer } from './answer.ts';
+import { Barriers } from './barrier.ts';
+import type { Access, OpenInodes } from './open-inodes.ts';
+import { Operations, type Outcome, PENDING, type Request } from './operations.ts';
+import { OPCODE } from './protocol.ts';
+import { type OpenInode, Slots } from './slots.ts';
+import type { FileSystemStatistics } from './statistics.ts';
+
+/** Room that every answer must have; a turn with less is ended early. */
+const ANSWER_ROOM = 1 << 20;
+/** Changes of one inode that wait for a commit; more are committed without being asked. */
+const PENDING_MAX = 4096;
+
+/** Operations that change nothing: a turn of these alone needs no transaction. */
+const READ_ONLY = new Set<number>([
+  OPCODE.LOOKUP,
+  OPCODE.GETATTR,
+  OPCODE.READLINK,
+  OPCODE.OPEN,
+  OPCODE.RELEASE,
+  OPCODE.STATFS,
+  OPCODE.GETXATTR,
+  OPCODE.LISTXATTR,
+  OPCODE.OPENDIR,
+  OPCODE.READDIR,
+  OPCODE.READDIRPLUS,
+  OPCODE.RELEASEDIR,
+]);
+
+/** What a tree worker is made of. */
+export interface TreeWorkerOptions {
+  memory: SharedMemory;
+  commands: Commands;
+  kv: Kv;
+  tree: Tree;
+  /** How long the kernel may keep names and attributes, in milliseconds. */
+  ttlMs: number;
+  /** Dirty data is committed without being asked after this many milliseconds; 0: never. */
+  commitIntervalMs: number;
+  /** Whether stored chunks need a barrier before a commit may name them. */
+  storeNeedsSync: boolean;
+  statfs: () => FileSystemStatistics;
+  /** Asks for a turn soon: something happened outside of one. */
+  wake: () => void;
+}
+
+/** A commit that waits for the store's barrier. */
+interface Commit {
+  open: OpenInode;
+  done(errno: number): void;
+}
+
+/** The tree worker's state and decisions. Threads: its own. */
+export class TreeWorker implements OpenInodes {
+  readonly #options: TreeWorkerOptions;
+  readonly #memory: SharedMemory;
+  readonly #commands: Commands;
+  readonly #words: Uint32Array;
+  readonly #tree: Tree;
+  readonly #slots: Slots;
+  readonly #barriers = new Barriers();
+  readonly #message = new Message();
+  readonly #answer: Answer;
+  readonly #operations: Operations;
+  readonly #large = new Uint8Array(1 << 20);
+  readonly #request: Request;
+  /** Commits that the next barrier of the store will allow. */
+  #waiting: Commit[] = [];
+  #barrierRuns = false;
+  /** Inodes without a name whose records are deleted bit by bit. */
+  readonly #doomed: number[] = [];
+  #outUsed = 0;
+  /** What a failed transaction of this turn must undo. */
+  #replies: number[] = [];
+  #applied: { open: OpenInode; changes: ContentChange[] }[] = [];
+  #opened: { open: OpenInode; write: boolean }[] = [];
+  /** To be done when the turn's transaction is committed. */
+  #afterCommit: (() => void)[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: TreeWorkerOptions) {
+    this.#options = options;
+    this.#memory = options.memory;
+    this.#commands = options.commands;
+    this.#words = options.memory.words;
+    this.#tree = options.tree;
+    this.#slots = new Slots(options.memory);
+    this.#answer = new Answer(options.commands.out);
+    const { tree, ttlMs, statfs } = options;
+    this.#operations = new Operations({ tree, inodes: this, ttl: ttlMs, statfs });
+    const body = this.#memory.control.subarray(0, 0);
+    this.#request = { slot: 0, opcode: 0, node: 0, uid: 0, gid: 0, pid: 0, body };
+    this.#tree.orphans((ino) => {
+      this.#doomed.push(ino);
+      return true;
+    });
+  }
+
+  // ---- turns ----
+
+  /** Serves `count` descriptors from `ticket` on: how many it has taken (the rest needs another turn). */
+  serve(ticket: number, count: number): number {
+    const base = this.#memory.descriptorWord.bind(this.#memory, this.#commands.worker);
+    this.#outUsed = 0;
+    this.#replies = [];
+    this.#applied = [];
+    this.#opened = [];
+    this.#afterCommit = [];
+    let served = 0;
+    const body = (): void => {
+      while (served < count && OUT_BYTES - this.#outUsed >= ANSWER_ROOM) {
+        this.#handle(base(ticket + served));
+        served += 1;
+      }
+    };
+    if (this.#mutates(ticket, count)) this.#transact(body);
+    else body();
+    for (const done of this.#afterCommit) done();
+    this.#dropClosed(false);
+    return served;
+  }
+
+  #mutates(ticket: number, count: number): boolean {
+    for (let i = 0; i < count; i++) {
+      const word = this.#memory.descriptorWord(this.#commands.worker, ticket + i);
+      const is = this.#words[word + descriptor.KIND];
+      if (is === kind.COMMIT || is === kind.ACK || is === kind.SYNCED) return true;
+      if (is !== kind.REQUEST) continue;
+      const slot = this.#words[word + descriptor.A];
+      const opcode = this.#words[this.#memory.requestWord(slot, requestCell.OPCODE)];
+      if (!READ_ONLY.has(opcode)) return true;
+    }
+    return false;
+  }
+
+  /** Runs `body` in one transaction. When it cannot be committed, everybody who was answered gets EIO instead. */
+  #transact(body: () => void): void {
+    try {
+      this.#tree.transact(body);
+    } catch (error) {
+      if (!isStoreError(error)) throw error;
+      for (const position of this.#replies) this.#commands.patch(position, constants.errno.EIO);
+      for (const { open, changes } of this.#applied) {
+        open.pending = [...changes, ...open.pending];
+        open.committedWrites = -1;
+      }
+      for (const { open, write } of this.#opened) this.#slots.close(open, write);
+      this.#afterCommit = [];
+    }
+  }
+
+  #handle(word: number): void {
+    const words = this.#words;
+    const slot = words[word + descriptor.INODE];
+    const a = words[word + descriptor.A];
+    switch (words[word + descriptor.KIND]) {
+      case kind.REQUEST:
+        return this.#serveRequest(a);
+      case kind.COMMIT:
+        return this.#commitRequest(slot, a);
+      case kind.EXTENT:
+        return this.#extent(word, slot);
+      case kind.INLINE:
+        return this.#inline(slot, words[word + descriptor.LENGTH], a);
+      case kind.QUERY:
+        return this.#query(slot, doubleAt(words, word + descriptor.OFFSET), a);
+      case kind.ACK:
+      case kind.SYNCED:
+        return this.#barriers.acknowledge(a, words[word + descriptor.B]);
+      default:
+        throw new Error(`the tree worker got a descriptor of kind ${words[word + descriptor.KIND]}`);
+    }
+  }
+
+  // ---- requests ----
+
+  #serveRequest(slot: number): void {
+    const request = this.#decode(slot);
+    this.#finish(slot, this.#operations.handle(request, this.#begin()));
+  }
+
+  #decode(slot: number): Request {
+    const words = this.#words;
+    const base = this.#memory.requestWord(slot, 0);
+    const request = this.#request;
+    request.slot = slot;
+    request.opcode = words[base + (requestCell.OPCODE >>> 2)];
+    request.node = this.#memory.doubles[(base + (requestCell.NODE >>> 2)) >>> 1];
+    request.uid = words[base + (requestCell.UID >>> 2)];
+    request.gid = words[base + (requestCell.GID >>> 2)];
+    request.pid = words[base + (requestCell.PID >>> 2)];
+    request.body = this.#body(slot, words[base + (requestCell.BODY_LENGTH >>> 2)]);
+    return request;
+  }
+
+  /** A request's body; a long one lies in two places and is put together in a buffer of ours. */
+  #body(slot: number, bytes: number): Uint8Array {
+    const start = this.#memory.bodyByte(slot);
+    const near = Math.min(bytes, REQUEST_BODY_BYTES);
+    const body = this.#memory.control.subarray(start, start + near);
+    if (near === bytes) return body;
+    const frame = this.#words[this.#memory.requestWord(slot, requestCell.FRAME)];
+    this.#large.set(body);
+    this.#large.set(this.#memory.frameBytes(frame, bytes - near), near);
+    return this.#large.subarray(0, bytes);
+  }
+
+  #begin(): Answer {
+    return this.#answer.begin(this.#outUsed, OUT_BYTES);
+  }
+
+  #finish(slot: number, outcome: Outcome): void {
+    if (outcome === PENDING) return;
+    if (outcome < 0) return this.#reply(slot, -outcome, 0);
+    this.#reply(slot, 0, outcome);
+  }
+
+  #reply(slot: number, errno: number, bytes: number): void {
+    this.#replies.push(this.#commands.position + 2);
+    this.#commands.reply(slot, errno, bytes > 0 ? this.#outUsed : 0, bytes);
+    this.#outUsed += Math.ceil(bytes / 8) * 8;
+  }
+
+  /** Answers outside of a turn's transaction, for instance when a sync has ended. */
+  #replyLater(slot: number, errno: number): void {
+    this.#commands.reply(slot, errno);
+    this.#options.wake();
+  }
+
+  // ---- commits ----
+
+  /** FLUSH and FSYNC arrive here when all data workers have settled their part. */
+  #commitRequest(slot: number, request: number): void {
+    const base = this.#memory.requestWord(request, 0);
+    const failed = this.#words[base + (requestCell.ERRNO >>> 2)];
+    const isSync = this.#words[base + (requestCell.OPCODE >>> 2)] === OPCODE.FSYNC;
+    const open = this.#slots.bySlot(slot);
+    if (open === undefined) return this.#reply(request, failed || constants.errno.EBADF, 0);
+    this.#commit(open, (errno) => {
+      const result = failed || errno;
+      if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
+      else this.#reply(request, result, 0);
+    });
+  }
+
+  /** Writes what is pending of an inode into the tree once the store has it for good, then calls `done` in a turn. */
+  #commit(open: OpenInode, done: (errno: number) => void): void {
+    const chunks = open.pending.some((change) => change.kind === 'extent');
+    if (!this.#options.storeNeedsSync || !chunks) return done(this.#apply(open));
+    this.#waiting.push({ open, done });
+    this.#startBarrier();
+  }
+
+  #startBarrier(): void {
+    if (this.#barrierRuns || this.#waiting.length === 0) return;
+    const commits = this.#waiting;
+    this.#waiting = [];
+    this.#barrierRuns = true;
+    const token = this.#barriers.open(1, (errno) => {
+      this.#barrierRuns = false;
+      for (const { open, done } of commits) done(errno || this.#apply(open));
+      this.#startBarrier();
+    });
+    this.#commands.syncStore(token);
+  }
+
+  /** Writes size, mtime and pending changes of an inode: 0 or an errno. Within a transaction. */
+  #apply(open: OpenInode): number {
+    const writes = this.#slots.writesOf(open.slot);
+    if (open.pending.length === 0 && writes === open.committedWrites) return 0;
+    const changes = open.pending;
+    open.pending = [];
+    open.committedWrites = writes;
+    this.#applied.push({ open, changes });
+    const { seconds, nanoseconds } = this.#slots.mtimeOf(open.slot);
+    const update = { size: this.#slots.sizeOf(open.slot), mtime: { seconds, nanoseconds } };
+    const result = this.#tree.applyContent(open.ino, changes, update);
+    if (typeof result !== 'number') return 0;
+    open.pending = changes;
+    open.committedWrites = -1;
+    return result;
+  }
+
+  /** Makes the Kv durable after this turn's commit, then calls `done`, outside of any turn. */
+  #syncThen(done: (errno: number) => void): void {
+    this.#afterCommit.push(() => {
+      this.#options.kv.sync().then(
+        () => done(0),
+        () => done(constants.errno.EIO),
+      );
+    });
+  }
+
+  syncTree(request: Request): Outcome {
+    const { slot } = request;
+    this.#syncThen((errno) => this.#replyLater(slot, errno));
+    return PENDING;
+  }
+
+  #extent(word: number, slot: number): void {
+    const open = this.#slots.bySlot(slot);
+    if (open === undefined) return;
+    const words = this.#words;
+    const extent: Extent = {
+      offset: doubleAt(words, word + descriptor.OFFSET),
+      length: words[word + descriptor.LENGTH],
+      chunkLength: words[word + descriptor.A],
+      chunkOffset: words[word + descriptor.B],
+      id: words.slice(word + descriptor.PAYLOAD, word + descriptor.WORDS),
+    };
+    open.pending.push({ kind: 'extent', extent });
+    if (open.pending.length === PENDING_MAX) this.#later(() => this.#commit(open, () => {}));
+  }
+
+  #inline(slot: number, bytes: number, worker: number): void {
+    const open = this.#slots.bySlot(slot);
+    if (open === undefined) return;
+    const content = this.#memory.inlineCell(slot, bytes).slice();
+    const last = open.pending.at(-1);
+    if (last?.kind === 'inline') open.pending.pop();
+    open.pending.push({ kind: 'inline', bytes: content });
+    this.#tell(worker, this.#message.begin(kind.INLINED, slot, 0, 0));
+  }
+
+  /** Tells a data worker what a region holds, changes that are not committed yet included. */
+  #query(slot: number, offset: number, worker: number): void {
+    const open = this.#slots.bySlot(slot);
+    const index = Math.floor(offset / REGION_BYTES);
+    const stored = open === undefined ? constants.errno.EBADF : this.#tree.region(open.ino, index);
+    if (typeof stored === 'number') {
+      return this.#tell(worker, this.#message.begin(kind.LOADED, slot, offset, 0).b(stored));
+    }
+    let inline = 'inline' in stored ? stored.inline : undefined;
+    let extents = 'inline' in stored ? [] : stored.extents;
+    for (const change of open?.pending ?? []) {
+      if (change.kind === 'inline') {
+        if (index !== 0) continue;
+        inline = change.bytes;
+        extents = [];
+      } else if (change.kind === 'discard') {
+        extents = patchExtents(extents, change);
+        if (inline !== undefined && index === 0) inline = discardInline(inline, change);
+      } else if (Math.floor(change.extent.offset / REGION_BYTES) === index) {
+        extents = patchExtents(extents, change);
+        inline = undefined; // A region is one or the other: who stores extents takes the inline bytes along.
+      }
+    }
+    this.#tellRegion(worker, { slot, offset }, inline, extents);
+  }
+
+  #tellRegion(
+    worker: number,
+    at: { slot: number; offset: number },
+    inline: Uint8Array | undefined,
+    extents: readonly Extent[],
+  ): void {
+    const { slot, offset } = at;
+    for (const extent of extents) {
+      const message = this.#message.begin(kind.EXTENT, slot, extent.offset, extent.length);
+      this.#tell(worker, message.a(extent.chunkLength).b(extent.chunkOffset).id(extent.id));
+    }
+    const bytes = inline?.length ?? 0;
+    if (inline !== undefined) this.#memory.inlineCell(slot, bytes).set(inline);
+    const isInline = inline === undefined ? 0 : 1;
+    this.#tell(worker, this.#message.begin(kind.LOADED, slot, offset, bytes).a(isInline));
+  }
+
+  #tell(worker: number, message: Message): void {
+    this.#commands.push(worker, message.words);
+  }
+
+  /** Sends a descriptor to every data worker. */
+  #tellAll(message: Message): void {
+    for (let worker = 1; worker <= this.#memory.buffers.dataWorkers; worker++) {
+      this.#commands.push(worker, message.words);
+    }
+  }
+
+  // ---- OpenInodes ----
+
+  open(attributes: Attributes, access: Access): number {
+    const open = this.#slots.open(attributes, access.write);
+    if (typeof open === 'number') return open;
+    this.#opened.push({ open, write: access.write });
+    if (access.write) this.#armTimer();
+    return open.slot;
+  }
+
+  release(slot: number, access: Access): void {
+    const open = this.#slots.bySlot(slot);
+    if (open === undefined) return;
+    const last = this.#slots.close(open, access.write);
+    if (last && open.unlinked) this.#drop([open]);
+    else if (last) this.#armTimer();
+  }
+
+  slotOf(ino: number): number {
+    return this.#slots.byIno(ino)?.slot ?? -1;
+  }
+
+  sizeOf(slot: number): number {
+    return this.#slots.sizeOf(slot);
+  }
+
+  mtimeOf(slot: number): Time {
+    return this.#slots.mtimeOf(slot);
+  }
+
+  setMtime(slot: number, time: Time): void {
+    this.#slots.setMtime(slot, time);
+  }
+
+  resize(request: Request, ino: number, patch: AttributesPatch, answer: Answer): Outcome {
+    const size = patch.size ?? 0;
+    const open = this.#slots.byIno(ino);
+    const old = open === undefined ? this.#tree.getattr(ino) : undefined;
+    if (typeof old === 'number') return -old;
+    const discard: ContentChange = { kind: 'discard', offset: size, length: Infinity };
+    if (open === undefined) {
+      const mtime = patch.mtime ?? old?.mtime ?? { seconds: 0, nanoseconds: 0 };
+      const errno = errnoOf(this.#tree.applyContent(ino, [discard], { size, mtime }));
+      return errno !== 0 ? -errno : this.#changeAttributes(ino, patch, answer);
+    }
+    const grows = size >= this.#slots.sizeOf(open.slot);
+    this.#slots.setSize(open.slot, size);
+    if (patch.mtime !== undefined) this.#slots.setMtime(open.slot, patch.mtime);
+    open.committedWrites = -1;
+    if (grows) {
+      const errno = this.#apply(open);
+      return errno !== 0 ? -errno : this.#changeAttributes(ino, patch, answer);
+    }
+    this.#shrink(open, discard, request.slot, patch);
+    return PENDING;
+  }
+
+  /** Has the data workers discard what is cut off, then commits and answers. */
+  #shrink(open: OpenInode, discard: ContentChange, request: number, patch: AttributesPatch): void {
+    const { size = 0 } = patch;
+    const token = this.#barriers.open(this.#memory.buffers.dataWorkers, () => {
+      open.pending.push(discard);
+      this.#commit(open, (errno) => {
+        const outcome = errno !== 0 ? -errno : this.#changeAttributes(open.ino, patch, this.#begin());
+        this.#finish(request, outcome);
+      });
+    });
+    const message = this.#message.begin(kind.DISCARD, open.slot, size, 0);
+    this.#tellAll(message.a(token).double(Number.POSITIVE_INFINITY));
+  }
+
+  #changeAttributes(ino: number, patch: AttributesPatch, answer: Answer): Outcome {
+    const errno = errnoOf(this.#tree.setattr(ino, patch));
+    return errno !== 0 ? -errno : this.#operations.answerAttributes(ino, answer);
+  }
+
+  unlinked(ino: number): void {
+    const open = this.#slots.byIno(ino);
+    if (open === undefined) {
+      this.#doomed.push(ino);
+      this.#options.wake();
+      return;
+    }
+    open.unlinked = true;
+    // A closed inode keeps its slot until many are forgotten at once.
+    if (open.openers === 0) this.#armTimer();
+  }
+
+  // ---- forgetting ----
+
+  #dropClosed(all: boolean): void {
+    const drop = this.#slots.closedToDrop(all);
+    if (drop.length > 0) this.#drop(drop);
+  }
+
+  /** Has the data workers forget inodes that nobody has open, then gives their slots back. */
+  #drop(inodes: readonly OpenInode[]): void {
+    for (const open of inodes) {
+      if (open.dropping) continue;
+      open.dropping = true;
+      this.#slots.setStored(open.slot, this.#slots.sizeOf(open.slot));
+      const token = this.#barriers.open(this.#memory.buffers.dataWorkers, () => this.#dropped(open));
+      const message = this.#message.begin(kind.DROP, open.slot, 0, 0);
+      this.#tellAll(message.a(token).b(open.unlinked ? 1 : 0));
+    }
+  }
+
+  #dropped(open: OpenInode): void {
+    open.dropping = false;
+    if (open.unlinked) open.pending = [];
+    this.#commit(open, (errno) => {
+      if (open.openers > 0 || errno !== 0) return;
+      this.#slots.free(open);
+      if (open.unlinked) this.#doomed.push(open.ino);
+    });
+  }
+
+  /** Deletes a bounded part of what unlinked inodes leave behind. True: there is more to do. */
+  reclaimSome(): boolean {
+    const ino = this.#doomed.at(-1);
+    if (ino === undefined) return false;
+    this.#tree.transact(() => {
+      for (let i = 0; i < 64; i++) {
+        const next = this.#doomed.at(-1);
+        if (next === undefined) break;
+        if (this.#tree.reclaim(next)) this.#doomed.pop();
+      }
+    });
+    return this.#doomed.length > 0;
+  }
+
+  // ---- the clock, and the end ----
+
+  /** Runs `task` in a turn of its own, soon. */
+  #later(task: () => void): void {
+    setImmediate(() => {
+      this.#outOfTurn(task);
+    });
+  }
+
+  /** Runs `task` as a turn without descriptors. */
+  #outOfTurn(task: () => void): void {
+    this.#outUsed = 0;
+    this.#replies = [];
+    this.#applied = [];
+    this.#opened = [];
+    this.#afterCommit = [];
+    this.#transact(task);
+    for (const done of this.#afterCommit) done();
+    this.#options.wake();
+  }
+
+  #armTimer(): void {
+    if (this.#timer !== undefined) return;
+    const period = this.#options.commitIntervalMs > 0 ? this.#options.commitIntervalMs : 5000;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#onTimer();
+    }, period);
+  }
+
+  #onTimer(): void {
+    let writers = false;
+    let dirty = false;
+    for (const open of this.#slots.all()) {
+      if (open.writers > 0) writers = true;
+      if (this.#slots.isDirty(open)) dirty = true;
+    }
+    this.#outOfTurn(() => this.#dropClosed(true));
+    if (dirty && this.#options.commitIntervalMs > 0) this.commitAll(() => {});
+    if (writers || dirty) this.#armTimer();
+  }
+
+  /** Settles and commits everything, makes it durable, then calls `done` with the first errno or 0. */
+  commitAll(done: (errno: number) => void): void {
+    this.#outOfTurn(() => {
+      const token = this.#barriers.open(this.#memory.buffers.dataWorkers, (failed) => {
+        let remaining = 1;
+        let first = failed;
+        const one = (errno: number): void => {
+          first ||= errno;
+          remaining -= 1;
+          if (remaining === 0) this.#syncThen((late) => done(first || late));
+        };
+        for (const open of [...this.#slots.all()]) {
+          if (!this.#slots.isDirty(open)) continue;
+          remaining += 1;
+          this.#commit(open, one);
+        }
+        one(0);
+      });
+      this.#tellAll(this.#message.begin(kind.SETTLE_ALL, NONE, 0, 0).a(token));
+    });
+  }
+
+  /** Inodes whose data or attributes are not stored; what an operator is told when a drain fails. */
+  dirtyInodes(): number[] {
+    const inodes: number[] = [];
+    for (const open of this.#slots.all()) {
+      if (this.#slots.isDirty(open) && !open.unlinked) inodes.push(open.ino);
+    }
+    return inodes;
+  }
+
+  /** Stops the clock. */
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+function errnoOf(result: object | number): number {
+  return typeof result === 'number' ? result : 0;
+}
+
+function isStoreError(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'STORE_IO';
+}
+
+/** Inline bytes after a discard: cut off, or zeroed where bytes follow. */
+function discardInline(
+  inline: Uint8Array,
+  change: { offset: number; length: number },
+): Uint8Array {
+  const end = change.offset + change.length;
+  if (change.offset >= inline.length) return inline;
+  if (end >= inline.length) return inline.slice(0, change.offset);
+  const rest = inline.slice();
+  rest.fill(0, change.offset, end);
+  return rest;
+}
