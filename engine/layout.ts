@@ -137,6 +137,8 @@ export const command = {
   INLINE: 9,
   /** token: make what is stored durable, then send SYNCED to this worker */
   SYNC_STORE: 10,
+  /** request, errno: a part of a READ that is assembled in a frame has failed */
+  FAIL_PART: 11,
 } as const;
 
 export const source = {

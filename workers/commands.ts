@@ -42,6 +42,11 @@ export class Commands {
     return this.#length;
   }
 
+  /** Whether a turn may take on more; beyond that, what is written may be executed before the turn ends. */
+  get hasRoom(): boolean {
+    return this.#length < COMMAND_WORDS / 2;
+  }
+
   /** Replaces a word that was written in this turn. */
   patch(position: number, word: number): void {
     this.#words[position] = word;
@@ -112,6 +117,13 @@ export class Commands {
     this.word(slot);
     this.word(offset);
     this.word(sources);
+  }
+
+  /** Fails one part of a READ that is assembled in a frame. */
+  failPart(request: number, errno: number): void {
+    this.#begin(command.FAIL_PART);
+    this.word(request);
+    this.word(errno);
   }
 
   /** Reports that this worker's part of a SYNC is done. */

@@ -80,9 +80,9 @@ interface Commit {
 
 /** The tree worker's state and decisions. Threads: its own. */
 export class TreeWorker implements OpenInodes {
+  readonly commands: Commands;
   readonly #options: TreeWorkerOptions;
   readonly #memory: SharedMemory;
-  readonly #commands: Commands;
   readonly #words: Uint32Array;
   readonly #tree: Tree;
   readonly #slots: Slots;
@@ -105,11 +105,12 @@ export class TreeWorker implements OpenInodes {
   /** To be done when the turn's transaction is committed. */
   #afterCommit: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #syncs = 0;
 
   constructor(options: TreeWorkerOptions) {
     this.#options = options;
     this.#memory = options.memory;
-    this.#commands = options.commands;
+    this.commands = options.commands;
     this.#words = options.memory.words;
     this.#tree = options.tree;
     this.#slots = new Slots(options.memory);
@@ -128,7 +129,7 @@ export class TreeWorker implements OpenInodes {
 
   /** Serves `count` descriptors from `ticket` on: how many it has taken (the rest needs another turn). */
   serve(ticket: number, count: number): number {
-    const base = this.#memory.descriptorWord.bind(this.#memory, this.#commands.worker);
+    const base = this.#memory.descriptorWord.bind(this.#memory, this.commands.worker);
     this.#outUsed = 0;
     this.#replies = [];
     this.#applied = [];
@@ -136,7 +137,7 @@ export class TreeWorker implements OpenInodes {
     this.#afterCommit = [];
     let served = 0;
     const body = (): void => {
-      while (served < count && OUT_BYTES - this.#outUsed >= ANSWER_ROOM) {
+      while (served < count && this.commands.hasRoom && OUT_BYTES - this.#outUsed >= ANSWER_ROOM) {
         this.#handle(base(ticket + served));
         served += 1;
       }
@@ -150,7 +151,7 @@ export class TreeWorker implements OpenInodes {
 
   #mutates(ticket: number, count: number): boolean {
     for (let i = 0; i < count; i++) {
-      const word = this.#memory.descriptorWord(this.#commands.worker, ticket + i);
+      const word = this.#memory.descriptorWord(this.commands.worker, ticket + i);
       const is = this.#words[word + descriptor.KIND];
       if (is === kind.COMMIT || is === kind.ACK || is === kind.SYNCED) return true;
       if (is !== kind.REQUEST) continue;
@@ -167,7 +168,7 @@ export class TreeWorker implements OpenInodes {
       this.#tree.transact(body);
     } catch (error) {
       if (!isStoreError(error)) throw error;
-      for (const position of this.#replies) this.#commands.patch(position, constants.errno.EIO);
+      for (const position of this.#replies) this.commands.patch(position, constants.errno.EIO);
       for (const { open, changes } of this.#applied) {
         open.pending = [...changes, ...open.pending];
         open.committedWrites = -1;
@@ -244,15 +245,14 @@ export class TreeWorker implements OpenInodes {
   }
 
   #reply(slot: number, errno: number, bytes: number): void {
-    this.#replies.push(this.#commands.position + 2);
-    this.#commands.reply(slot, errno, bytes > 0 ? this.#outUsed : 0, bytes);
+    this.#replies.push(this.commands.position + 2);
+    this.commands.reply(slot, errno, bytes > 0 ? this.#outUsed : 0, bytes);
     this.#outUsed += Math.ceil(bytes / 8) * 8;
   }
 
   /** Answers outside of a turn's transaction, for instance when a sync has ended. */
   #replyLater(slot: number, errno: number): void {
-    this.#commands.reply(slot, errno);
-    this.#options.wake();
+    this.commands.reply(slot, errno);
   }
 
   // ---- commits ----
@@ -289,7 +289,7 @@ export class TreeWorker implements OpenInodes {
       for (const { open, done } of commits) done(errno || this.#apply(open));
       this.#startBarrier();
     });
-    this.#commands.syncStore(token);
+    this.commands.syncStore(token);
   }
 
   /** Writes size, mtime and pending changes of an inode: 0 or an errno. Within a transaction. */
@@ -312,11 +312,22 @@ export class TreeWorker implements OpenInodes {
   /** Makes the Kv durable after this turn's commit, then calls `done`, outside of any turn. */
   #syncThen(done: (errno: number) => void): void {
     this.#afterCommit.push(() => {
+      const ended = (errno: number): void => {
+        this.#syncs -= 1;
+        done(errno);
+        this.#options.wake();
+      };
+      this.#syncs += 1;
       this.#options.kv.sync().then(
-        () => done(0),
-        () => done(constants.errno.EIO),
+        () => ended(0),
+        () => ended(constants.errno.EIO),
       );
     });
+  }
+
+  /** Whether a sync of the Kv runs, which ends on the event loop. */
+  get isSyncing(): boolean {
+    return this.#syncs > 0;
   }
 
   syncTree(request: Request): Outcome {
@@ -394,13 +405,13 @@ export class TreeWorker implements OpenInodes {
   }
 
   #tell(worker: number, message: Message): void {
-    this.#commands.push(worker, message.words);
+    this.commands.push(worker, message.words);
   }
 
   /** Sends a descriptor to every data worker. */
   #tellAll(message: Message): void {
     for (let worker = 1; worker <= this.#memory.buffers.dataWorkers; worker++) {
-      this.#commands.push(worker, message.words);
+      this.commands.push(worker, message.words);
     }
   }
 

@@ -145,6 +145,10 @@ impl Engine {
                     let inode = words.next()?;
                     self.sync_done(slot, inode, errno);
                 }
+                command::FAIL_PART => {
+                    let (slot, errno) = (words.index(REQUEST_SLOTS)?, words.next()?);
+                    self.read_part_done(slot, errno);
+                }
                 command::INLINE => self.fill_inline(seat, &mut words)?,
                 command::SYNC_STORE => {
                     let mut job = self.movers.blank();

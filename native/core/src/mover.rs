@@ -387,7 +387,7 @@ impl Engine {
         }
     }
 
-    fn read_part_done(&self, slot: u32, errno: u32) {
+    pub(crate) fn read_part_done(&self, slot: u32, errno: u32) {
         if !self.count_down(slot, errno) {
             return;
         }

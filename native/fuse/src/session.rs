@@ -57,6 +57,8 @@ pub struct Session {
     fd: OwnedFd,
     mounting: Mounting,
     privileged: bool,
+    /// major:minor, read while the mount is in the table.
+    device: Option<String>,
     running: AtomicUsize,
 }
 
@@ -141,7 +143,8 @@ impl Session {
         // SAFETY: no arguments.
         let privileged = unsafe { libc::geteuid() } == 0;
         let fd = if privileged { attach(&mounting)? } else { attach_with_helper(&mounting)? };
-        let session = Self { fd, mounting, privileged, running: AtomicUsize::new(0) };
+        let device = device_of(&mounting.directory);
+        let session = Self { fd, mounting, privileged, device, running: AtomicUsize::new(0) };
         if let Err(error) = session.negotiate() {
             session.detach(true);
             return Err(error);
@@ -202,20 +205,9 @@ impl Session {
         Ok(())
     }
 
-    /// The mount's device number from mountinfo: stat(2) would ask our own threads.
-    fn device(&self) -> Option<String> {
-        let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-        let wanted = escape(self.mounting.directory.as_os_str().as_bytes());
-        mounts.split(|&b| b == b'\n').rev().find_map(|line| {
-            let mut fields = line.split(|&b| b == b' ').skip(2);
-            let device = fields.next()?;
-            (fields.nth(1)? == wanted).then(|| String::from_utf8_lossy(device).into_owned())
-        })
-    }
-
     /// Buffered reads follow the device's read-ahead, 128 KiB by default; requests may be eight times that. Root only.
     fn widen_readahead(&self) {
-        if let (true, Some(device)) = (self.privileged, self.device()) {
+        if let (true, Some(device)) = (self.privileged, &self.device) {
             let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), "2048");
         }
     }
@@ -244,11 +236,22 @@ impl Session {
 
     /// Fail every request that is in flight and every later one, so that nobody hangs.
     pub fn abort(&self) {
-        if let Some(minor) = self.device().and_then(|d| Some(d.split_once(':')?.1.to_owned())) {
+        if let Some((_, minor)) = self.device.as_ref().and_then(|d| d.split_once(':')) {
             let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
         }
         self.detach(true);
     }
+}
+
+/// A mount's device number from mountinfo: stat(2) would ask our own threads.
+fn device_of(directory: &Path) -> Option<String> {
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let wanted = escape(directory.as_os_str().as_bytes());
+    mounts.split(|&b| b == b'\n').rev().find_map(|line| {
+        let mut fields = line.split(|&b| b == b' ').skip(2);
+        let device = fields.next()?;
+        (fields.nth(1)? == wanted).then(|| String::from_utf8_lossy(device).into_owned())
+    })
 }
 
 /// mountinfo writes space, tab, newline and backslash as octal.

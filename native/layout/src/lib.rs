@@ -187,6 +187,8 @@ pub mod command {
         INLINE: u32 = 9;
         /// token: make what is stored durable, then send SYNCED to this worker
         SYNC_STORE: u32 = 10;
+        /// request, errno: a part of a READ that is assembled in a frame has failed
+        FAIL_PART: u32 = 11;
     }
 }
 

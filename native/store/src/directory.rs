@@ -95,8 +95,14 @@ fn unlink_at(directory: RawFd, name: &Name) -> Result<(), i32> {
 
 impl DirectoryStore {
     /// Open a store's directory, making what is missing, and remove what an earlier process left half done.
+    ///
+    /// EBUSY: another process uses the store.
     pub fn open(path: &Path) -> Result<Self, i32> {
         let root = make_directory(path)?;
+        // SAFETY: plain system call; the lock goes with the descriptor, so also when the process is killed.
+        if unsafe { libc::flock(root.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } < 0 {
+            return Err(libc::EBUSY);
+        }
         let chunks = path.join("chunks");
         let chunks_directory = make_directory(&chunks)?;
         let fans: Result<Vec<File>, i32> =

@@ -1,0 +1,348 @@
+/**
+ * The life of one mount: open the store, start the pool, mount, serve, drain, let go.
+ *
+ *     opening ──► serving ──► draining ──► closed
+ *        │           │  the mount is gone, or close()
+ *        └──► (throws)└──► failed: a thread died; the connection is aborted, exit status 1
+ */
+import { mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { getSystemErrorName } from 'node:util';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import type { TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
+import { MillraceError } from './errors.ts';
+import { DATA_WORKERS_MAX, FRAME_BYTES, header } from './layout.ts';
+import { native } from './native.ts';
+import { allocateBuffers, SharedMemory } from './shared-memory.ts';
+import { type Snapshot, takeSnapshot } from './snapshot.ts';
+import { checkKey, createSuperblock, readSuperblock } from './store/superblock.ts';
+import { VERSION } from './version.ts';
+
+export type { Snapshot } from './snapshot.ts';
+
+/** What a mount writes its log to; pino's loggers fit. */
+export interface Logger {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** What to mount, and with which means. Paths are absolute. */
+export interface MountOptions {
+  /** Mount point: an empty directory. */
+  directory: string;
+  /** Directory of the store; it must exist. */
+  store: string;
+  keyFile: string;
+  /** Threads that decide about data; each brings one that hashes and seals. Default: one per core. */
+  dataWorkers?: number;
+  /** Threads that read /dev/fuse. */
+  fuseThreads?: number;
+  /** Memory for data on its way, a multiple of FRAME_BYTES. */
+  slabBytes?: number;
+  /** Mount options by name (-o). */
+  options: Readonly<Record<string, string | true>>;
+  log: Logger;
+  /** Whether the store is new: it gets a superblock then. */
+  createStore: boolean;
+}
+
+/** A mount that is being served. */
+export interface Mount {
+  /** Resolves when the mount is gone and everything is drained, or that has failed. */
+  readonly done: Promise<{ exitStatus: number }>;
+  /** Unmounts, drains, commits and stops; idempotent. */
+  close(): Promise<{ exitStatus: number }>;
+  snapshot(): Snapshot;
+}
+
+const SLAB_BYTES = 256 * 2 ** 20;
+/** Two front threads keep two cores busy; four gain nothing, one costs 12 %. */
+const FUSE_THREADS = 2;
+const META_TTL_MS = 5000;
+const COMMIT_INTERVAL_MS = 5000;
+/** How often and how long a drain is tried again while the store fails. */
+const DRAIN_PAUSE_MS = 500;
+const DRAIN_ATTEMPTS = 10;
+/** How long programs that still hold files are waited for after the mount was detached. */
+const DETACH_MS = 2000;
+
+/** Mounts and serves; resolves when the mount stands. Throws MillraceError when it cannot. */
+export async function mount(options: MountOptions): Promise<Mount> {
+  native().harden();
+  await openSuperblock(options);
+  const served = new ServedMount(options);
+  try {
+    await served.start();
+  } catch (error) {
+    await served.abandon();
+    throw error;
+  }
+  return served;
+}
+
+async function openSuperblock({ store, keyFile, createStore }: MountOptions): Promise<void> {
+  const keyCheck = native().keyCheck(keyFile).toString('hex');
+  if (createStore) await createSuperblock(store, { keyCheck, version: VERSION });
+  checkKey(await readSuperblock(store), keyCheck);
+}
+
+class ServedMount implements Mount {
+  readonly done: Promise<{ exitStatus: number }>;
+  readonly #options: MountOptions;
+  readonly #memory: SharedMemory;
+  readonly #engine: number;
+  readonly #pool: Piscina<WorkerTask, void>;
+  readonly #port: MessagePort;
+  readonly #treePort: MessagePort;
+  readonly #tasks: Promise<void>[] = [];
+  readonly #reports = new Map<TreeReport['type'], (report: TreeReport) => void>();
+  readonly #frontEnded: Promise<void>;
+  #sayFrontEnded: () => void = () => {};
+  #finish: (result: { exitStatus: number }) => void = () => {};
+  #mounted = false;
+  #failed = false;
+  #ending = false;
+
+  constructor(options: MountOptions) {
+    this.#options = options;
+    const dataWorkers = clamp(options.dataWorkers ?? availableParallelism(), 1, DATA_WORKERS_MAX);
+    const frames = Math.floor((options.slabBytes ?? SLAB_BYTES) / FRAME_BYTES);
+    const addon = native();
+    const buffers = allocateBuffers({ frames, dataWorkers, skip: addon.skip });
+    this.#memory = new SharedMemory(buffers);
+    this.#engine = this.#openEngine(frames, dataWorkers);
+    const threads = dataWorkers + 1;
+    this.#pool = new Piscina({
+      filename: fileURLToPath(new URL('../workers/main.js', import.meta.url)),
+      minThreads: threads,
+      maxThreads: threads,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      // A worker that waits by Atomics.wait for its next task would have no event loop.
+      atomics: 'disabled',
+    });
+    const channel = new MessageChannel();
+    this.#port = channel.port1;
+    this.#treePort = channel.port2;
+    this.#port.on('message', (report: TreeReport) => this.#onReport(report));
+    this.done = new Promise((resolve) => {
+      this.#finish = resolve;
+    });
+    this.#frontEnded = new Promise((resolve) => {
+      this.#sayFrontEnded = resolve;
+    });
+  }
+
+  #openEngine(frames: number, dataWorkers: number): number {
+    const { keyFile, store } = this.#options;
+    try {
+      return native().open(
+        { ...this.#memory.views(), frames, dataWorkers, movers: dataWorkers, keyFile, store },
+        (message) => this.#onNativeReport(message),
+      );
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      if (reason.includes('os error 16')) {
+        throw new MillraceError('STORE_BUSY', `another process uses the store ${store}`, {
+          hint: 'Unmount it there first (`millrace umount DIR`); one process at a time serves a store.',
+          cause,
+        });
+      }
+      throw new MillraceError('STORE_IO', `the store cannot be opened: ${reason}`, { cause });
+    }
+  }
+
+  async start(): Promise<void> {
+    const { directory, store, options, log } = this.#options;
+    const ready = this.#report('ready');
+    this.#startWorkers();
+    await Promise.race([ready, this.#firstFailure()]);
+    const front = {
+      directory,
+      source: typeof options['fsname'] === 'string' ? options['fsname'] : store,
+      allowOther: options['allow_other'] === true,
+      threads: this.#options.fuseThreads ?? FUSE_THREADS,
+    };
+    try {
+      native().mount(this.#engine, front, () => this.#sayFrontEnded());
+    } catch (cause) {
+      throw refused(directory, cause);
+    }
+    this.#mounted = true;
+    this.#frontEnded.then(() => this.#end()).catch((error: unknown) => this.#onFailure(error));
+    for (const task of this.#tasks) task.catch((error: unknown) => this.#onFailure(error));
+    log.info({ directory, store }, 'mounted');
+  }
+
+  #startWorkers(): void {
+    const { store, options } = this.#options;
+    const buffers = this.#memory.buffers;
+    const engine = this.#engine;
+    const treeDirectory = path.join(store, 'tree');
+    mkdirSync(treeDirectory, { recursive: true, mode: 0o700 });
+    const tree: WorkerTask = {
+      role: 'tree',
+      engine,
+      buffers,
+      port: this.#treePort,
+      treeFile: path.join(treeDirectory, 'data.mdb'),
+      ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
+      commitIntervalMs: milliseconds(options['commit_interval'], COMMIT_INTERVAL_MS),
+      storeNeedsSync: native().needsSync(engine),
+      owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+    };
+    this.#tasks.push(this.#pool.run(tree, { transferList: [this.#treePort] }));
+    for (let worker = 1; worker <= buffers.dataWorkers; worker++) {
+      this.#tasks.push(this.#pool.run({ role: 'data', engine, buffers, worker }));
+    }
+  }
+
+  /** Rejects when a task does; never resolves. */
+  async #firstFailure(): Promise<never> {
+    await Promise.race(this.#tasks);
+    throw new MillraceError('INVARIANT', 'a worker ended before the mount stood');
+  }
+
+  // ---- reports ----
+
+  #report(type: TreeReport['type']): Promise<TreeReport> {
+    return new Promise((resolve) => {
+      this.#reports.set(type, resolve);
+    });
+  }
+
+  #onReport(report: TreeReport): void {
+    if (report.type === 'damaged') {
+      this.#options.log.error({ what: report.what }, 'a record of the tree cannot be read');
+      return;
+    }
+    this.#reports.get(report.type)?.(report);
+  }
+
+  #order(order: TreeOrder): void {
+    this.#port.postMessage(order);
+  }
+
+  #onNativeReport(message: string): void {
+    this.#options.log.error({}, message);
+    if (Atomics.load(this.#memory.words, header.FAILED >>> 2) === 1) {
+      this.#onFailure(new Error(message));
+    }
+  }
+
+  /** A thread died: nobody may hang, and nothing more can be promised. */
+  #onFailure(error: unknown): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    const what = 'a thread of the mount died; what was not committed is lost, the mount ends';
+    this.#options.log.error({ err: error }, what);
+    if (this.#mounted) native().abort(this.#engine);
+  }
+
+  // ---- the end ----
+
+  async close(): Promise<{ exitStatus: number }> {
+    if (this.#ending || this.#failed) return this.done;
+    const refusal = native().unmount(this.#engine, false);
+    if (refusal !== null) await this.#detach(refusal);
+    return this.done;
+  }
+
+  /** Programs still use the mount: take it away from others, drain, then fail what they do next. */
+  async #detach(refusal: string): Promise<void> {
+    this.#options.log.warn({ refusal }, 'the mount is in use: it is detached, and drained meanwhile');
+    native().unmount(this.#engine, true);
+    const gone = await Promise.race([
+      this.#frontEnded.then(() => true),
+      sleep(DETACH_MS, false, { ref: true }),
+    ]);
+    if (gone) return;
+    await this.#drainOnce();
+    native().abort(this.#engine);
+  }
+
+  /** The mount is gone: everything that programs wrote becomes durable, or somebody is told that it did not. */
+  async #end(): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    const drained = this.#failed ? false : await this.#drain();
+    await this.#stop();
+    this.#finish({ exitStatus: drained ? 0 : 1 });
+  }
+
+  async #drain(): Promise<boolean> {
+    const { log, store } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      const { errno, inodes } = await this.#drainOnce();
+      if (errno === 0) break;
+      const reason = getSystemErrorName(-errno);
+      if (attempt === DRAIN_ATTEMPTS) {
+        const hint = `make room in ${store} or repair it before the next mount`;
+        log.error({ reason, inodes, hint }, 'not everything could be stored: data is lost');
+        await this.#closeTree();
+        return false;
+      }
+      log.warn({ reason, files: inodes.length }, 'the store refuses data; trying again');
+      await sleep(DRAIN_PAUSE_MS);
+      if (this.#failed) return false;
+    }
+    return this.#closeTree();
+  }
+
+  async #drainOnce(): Promise<{ errno: number; inodes: number[] }> {
+    const drained = this.#report('drained');
+    this.#order({ type: 'drain' });
+    const report = await drained;
+    return report.type === 'drained' ? report : { errno: 0, inodes: [] };
+  }
+
+  async #closeTree(): Promise<boolean> {
+    const closed = this.#report('closed');
+    this.#order({ type: 'close' });
+    const report = await closed;
+    if (report.type !== 'closed' || report.error === undefined) return true;
+    this.#options.log.error({ reason: report.error }, 'the tree could not be closed in good order');
+    return false;
+  }
+
+  async #stop(): Promise<void> {
+    const addon = native();
+    addon.stop(this.#engine);
+    await Promise.allSettled(this.#tasks);
+    await this.#pool.destroy();
+    this.#port.close();
+    addon.close(this.#engine);
+  }
+
+  /** Lets go of everything after a start that failed. */
+  async abandon(): Promise<void> {
+    this.#failed = true;
+    await this.#stop();
+  }
+
+  snapshot(): Snapshot {
+    return takeSnapshot(this.#memory);
+  }
+}
+
+function refused(directory: string, cause: unknown): MillraceError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new MillraceError('MOUNT_REFUSED', `${directory} cannot be mounted: ${reason}`, {
+    hint: 'Run `millrace doctor`: it says what this host lacks.',
+    cause,
+  });
+}
+
+function milliseconds(text: string | true | undefined, otherwise: number): number {
+  const value = typeof text === 'string' ? Number(text) : otherwise;
+  if (!(value >= 0)) throw new MillraceError('USAGE', `${String(text)} is no number of milliseconds`);
+  return value;
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(high, Math.max(low, value));
+}

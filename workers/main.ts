@@ -1,0 +1,15 @@
+/** The entry of every thread of the pool: runs one role until the engine stops. */
+import { isMainThread } from 'node:worker_threads';
+import { SharedMemory } from '../engine/shared-memory.ts';
+import { runDataWorker } from './data/loop.ts';
+import type { WorkerTask } from './task.ts';
+import { runTreeWorker } from './tree/loop.ts';
+
+/** Resolves when the engine has stopped; rejects when this thread cannot go on, which ends the mount. */
+export default async function main(task: WorkerTask): Promise<void> {
+  if (isMainThread) throw new Error('a worker was started on the main thread');
+  const memory = new SharedMemory(task.buffers);
+  if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
+  else await runTreeWorker(memory, task);
+}
+

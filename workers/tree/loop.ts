@@ -1,0 +1,130 @@
+/** The life of the tree worker's thread: turns while there is work, its event loop when there is none. */
+import { setImmediate as immediate } from 'node:timers/promises';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+import { TREE_WORKER } from '../../engine/layout.ts';
+import { native } from '../../engine/native.ts';
+import type { SharedMemory } from '../../engine/shared-memory.ts';
+import { Tree } from '../../engine/tree/tree.ts';
+import { Commands } from '../commands.ts';
+import type { TreeOrder, TreeReport, TreeTask } from '../task.ts';
+import { VaultSealer } from './sealer.ts';
+import type { FileSystemStatistics } from './statistics.ts';
+import { TreeWorker } from './tree-worker.ts';
+
+/** How long a turn waits before the event loop gets its chance, in microseconds: as good as a native park. */
+const LINGER_MICROS = 60;
+/** Turns after which the event loop runs even though there is work. */
+const TURNS_PER_BREATH = 64;
+
+/** A wake-up that is not lost when nobody sleeps. */
+class Doorbell {
+  #rung = false;
+  #wake: (() => void) | undefined;
+
+  ring(): void {
+    this.#rung = true;
+    this.#wake?.();
+  }
+
+  /** Resolves at the next ring, or at once when it has rung since the last wait. */
+  async wait(): Promise<void> {
+    if (!this.#rung) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    this.#wake = undefined;
+    this.#rung = false;
+  }
+}
+
+/** Serves the tree worker's ring until the engine stops. */
+export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promise<void> {
+  const { engine, port } = task;
+  const addon = native();
+  const say = (report: TreeReport): void => port.postMessage(report);
+  const kv = await LmdbKv.open({ path: task.treeFile });
+  const onDamage = (what: string): void => say({ type: 'damaged', what });
+  const tree = new Tree({ kv, sealer: new VaultSealer(engine), onDamage });
+  tree.format(task.owner);
+  const doorbell = new Doorbell();
+  const worker = new TreeWorker({
+    memory,
+    commands: new Commands(engine, TREE_WORKER),
+    kv,
+    tree,
+    ttlMs: task.ttlMs,
+    commitIntervalMs: task.commitIntervalMs,
+    storeNeedsSync: task.storeNeedsSync,
+    statfs: () => statistics(engine, tree),
+    wake: () => doorbell.ring(),
+  });
+  const close = async (): Promise<void> => {
+    worker.stop();
+    try {
+      tree.saveCounters();
+      await kv.close();
+      say({ type: 'closed' });
+    } catch (error) {
+      say({ type: 'closed', error: error instanceof Error ? error.message : String(error) });
+    }
+  };
+  port.on('message', (order: TreeOrder) => {
+    if (order.type === 'close') void close();
+    else worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
+    doorbell.ring();
+  });
+  addon.setWake(engine, () => doorbell.ring());
+  say({ type: 'ready' });
+  try {
+    await takeTurns(worker, engine, doorbell);
+  } finally {
+    addon.setWake(engine, null);
+    worker.stop();
+    port.close();
+  }
+}
+
+async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell): Promise<void> {
+  const addon = native();
+  const { commands } = worker;
+  let ticket = 0;
+  let consumed = 0;
+  for (let turns = 1; ; turns++) {
+    // A sync ends on the event loop: then it must not wait for a lingering turn.
+    const linger = worker.isSyncing ? 0 : LINGER_MICROS;
+    const ready = commands.turn(consumed, linger);
+    consumed = 0;
+    if (ready < 0) return;
+    if (ready > 0) {
+      consumed = worker.serve(ticket, ready);
+      ticket = (ticket + consumed) >>> 0;
+      if (turns % TURNS_PER_BREATH === 0) await immediate();
+    } else if (worker.reclaimSome()) {
+      await immediate();
+    } else if (addon.arm(engine, TREE_WORKER)) {
+      await doorbell.wait();
+    }
+  }
+}
+
+const BLOCK_BYTES = 4096;
+const PREFERRED_BYTES = 1 << 20;
+const NAME_BYTES = 255;
+/** Inodes are bounded by the space only: what a program sees as free is a large round number. */
+const INODES_FREE = 2 ** 40;
+
+function statistics(engine: number, tree: Tree): FileSystemStatistics {
+  const [total, free] = native().space(engine);
+  const { inodes } = tree.statistics();
+  return {
+    blocks: Math.floor(total / BLOCK_BYTES),
+    bfree: Math.floor(free / BLOCK_BYTES),
+    bavail: Math.floor(free / BLOCK_BYTES),
+    files: inodes + INODES_FREE,
+    ffree: INODES_FREE,
+    bsize: PREFERRED_BYTES,
+    namelen: NAME_BYTES,
+    frsize: BLOCK_BYTES,
+  };
+}
