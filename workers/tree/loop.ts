@@ -11,8 +11,11 @@ import { VaultSealer } from './sealer.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 import { TreeWorker } from './tree-worker.ts';
 
-/** How long a turn waits before the event loop gets its chance, in microseconds: as good as a native park. */
-const LINGER_MICROS = 60;
+/**
+ * How long a turn parks before the event loop gets its chance, in microseconds. A native park is woken faster than an
+ * event loop; timers and orders of the main thread can wait as long.
+ */
+const LINGER_MICROS = 50_000;
 /** Turns after which the event loop runs even though there is work. */
 const TURNS_PER_BREATH = 64;
 

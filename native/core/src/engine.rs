@@ -4,9 +4,9 @@ use crate::futex;
 use crate::memory::Memory;
 use crate::mover::{Movers, spawn};
 use crate::ring::{Cells, Words};
-use crate::worker::Seat;
+use crate::worker::{PARKED_EVENT_LOOP, PARKED_NATIVE, Seat};
 use millrace_layout::{
-    NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, RING_SLOTS, TREE_WORKER, descriptor, header, kind,
+    NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, RING_SLOTS, descriptor, header, kind,
 };
 use millrace_store::{ChunkStore, HandleCache};
 use millrace_vault::Vault;
@@ -131,16 +131,15 @@ impl Engine {
     /// Wake a worker if it sleeps.
     pub fn wake(&self, worker: usize) {
         let ring = self.memory.ring(worker);
-        if !ring.claim_wake() {
-            return;
-        }
-        if worker == TREE_WORKER {
-            let wake = self.tree_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(wake) = wake {
-                wake();
+        match ring.claim_wake() {
+            PARKED_NATIVE => futex::wake(ring.0.parked(), 1),
+            PARKED_EVENT_LOOP => {
+                let wake = self.tree_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(wake) = wake {
+                    wake();
+                }
             }
-        } else {
-            futex::wake(ring.0.parked(), 1);
+            _ => {}
         }
     }
 

@@ -4,19 +4,31 @@
 //! binding) call [`Engine::poll`]: it executes the commands that they wrote and hands them descriptors. Movers
 //! (threads of this crate) hash, seal, store and read. Nothing here decides what a file is.
 
+#[cfg(not(loom))]
 mod command;
+#[cfg(not(loom))]
 mod engine;
+#[cfg(not(loom))]
 mod frames;
+#[cfg(not(loom))]
 mod futex;
+#[cfg(not(loom))]
 mod memory;
+#[cfg(not(loom))]
 mod mover;
+#[cfg(not(loom))]
 mod reply;
+#[cfg(not(loom))]
 mod requests;
 mod ring;
 mod sync;
+#[cfg(not(loom))]
 mod worker;
 
+#[cfg(not(loom))]
 pub use engine::{Config, Engine, Wake};
+#[cfg(not(loom))]
 pub use memory::{Memory, Region};
+#[cfg(not(loom))]
 pub use reply::reply;
 pub use ring::{Cells, Ring, Words};

@@ -21,7 +21,7 @@ pub trait Cells {
     fn tail(&self) -> &AtomicU32;
     /// First ticket that is not released.
     fn head(&self) -> &AtomicU32;
-    /// 1 while the consumer sleeps.
+    /// How the consumer sleeps: 0 while it is awake, else what it gave to `arm`.
     fn parked(&self) -> &AtomicU32;
     /// Word 0 of a slot.
     fn sequence(&self, slot: usize) -> &AtomicU32;
@@ -98,10 +98,11 @@ impl<C: Cells> Ring<C> {
         self.0.head().store(head.wrapping_add(count as u32), Ordering::Release);
     }
 
-    /// Announce that the consumer is about to sleep. False: something arrived meanwhile, do not sleep. Consumer only.
-    pub fn arm(&self) -> bool {
-        self.0.parked().store(1, Ordering::Relaxed);
-        // ORDER: partner is the fence in `claim_wake`. Either the producer sees parked = 1, or we see its descriptor.
+    /// Announce that the consumer is about to sleep, and how (not 0). False: something arrived meanwhile, do not
+    /// sleep. Consumer only.
+    pub fn arm(&self, how: u32) -> bool {
+        self.0.parked().store(how, Ordering::Relaxed);
+        // ORDER: partner is the fence in `claim_wake`. Either the producer sees `how`, or we see its descriptor.
         fence(Ordering::SeqCst);
         if self.available(1) == 0 {
             return true;
@@ -115,12 +116,14 @@ impl<C: Cells> Ring<C> {
         self.0.parked().store(0, Ordering::Relaxed);
     }
 
-    /// After a push: true when the consumer sleeps and this caller is the one who has to wake it.
-    pub fn claim_wake(&self) -> bool {
+    /// After a push: how the consumer sleeps when this caller is the one who has to wake it, else 0.
+    pub fn claim_wake(&self) -> u32 {
         // ORDER: partner is the fence in `arm`.
         fence(Ordering::SeqCst);
-        self.0.parked().load(Ordering::Relaxed) == 1
-            && self.0.parked().swap(0, Ordering::Relaxed) == 1
+        if self.0.parked().load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.0.parked().swap(0, Ordering::Relaxed)
     }
 
     /// Descriptors that are queued or reserved now; a hint.
@@ -257,11 +260,11 @@ mod model {
                 let ring = Ring(cells.clone());
                 loom::thread::spawn(move || {
                     ring.push(&[0; descriptor::WORDS], SLOTS);
-                    ring.claim_wake()
+                    ring.claim_wake() == 1
                 })
             };
             let ring = Ring(cells.clone());
-            let sleeps = ring.arm();
+            let sleeps = ring.arm(1);
             let woken = producer.join().unwrap_or(false);
             assert!(!sleeps || woken, "the consumer sleeps on a ring that is not empty");
         });

@@ -45,6 +45,10 @@ impl Default for Seat {
     }
 }
 
+/// How a worker sleeps: on its ring's futex, or in its event loop, which only a threadsafe function wakes.
+pub(crate) const PARKED_NATIVE: u32 = 1;
+pub(crate) const PARKED_EVENT_LOOP: u32 = 2;
+
 /// Why a turn ended, as the number that crosses to TypeScript: descriptors that are ready, or one of these.
 pub(crate) const STOPPED: i32 = -1;
 pub(crate) const MALFORMED: i32 = -2;
@@ -75,8 +79,10 @@ impl Engine {
         let ring = self.memory.ring(worker);
         if consumed > 0 {
             ring.release(consumed);
-            self.refill(worker);
         }
+        // Also when nothing was consumed: a producer that found the ring full may reach the overflow only after the
+        // consumer has emptied the ring.
+        self.refill(worker);
         if words * 4 > seat.commands.bytes {
             return MALFORMED;
         }
@@ -116,11 +122,11 @@ impl Engine {
             }
             std::thread::yield_now();
         }
-        if spin == timeout {
+        if spin >= timeout {
             return 0;
         }
-        if ring.arm() {
-            futex::wait(ring.0.parked(), 1, timeout);
+        if ring.arm(PARKED_NATIVE) {
+            futex::wait(ring.0.parked(), PARKED_NATIVE, timeout);
             ring.disarm();
         }
         let slept = start.elapsed();
@@ -130,6 +136,6 @@ impl Engine {
 
     /// Announce that the tree worker goes back to its event loop. False: something arrived meanwhile.
     pub fn arm(&self, worker: usize) -> bool {
-        self.memory.ring(worker).arm() && !self.stopping()
+        self.memory.ring(worker).arm(PARKED_EVENT_LOOP) && !self.stopping()
     }
 }

@@ -1,13 +1,15 @@
 //! Opened chunks: reader, header and tags, so that a random read costs one pread.
 use crate::{ChunkReader, ChunkStore};
 use millrace_layout::SEGMENT_BYTES;
-use millrace_vault::{ChunkId, Damaged, HEADER_BYTES, Header, TAG_BYTES, Vault};
+use millrace_vault::{ChunkId, Damaged, Header, TAG_BYTES, Vault};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Handles that are kept unless the limit on open files is lower.
-const HANDLES: usize = 1024;
+/// Handles that are kept unless the limit on open files is lower: at 4 MiB a chunk, 2 GiB of files
+/// that are being read.
+const HANDLES: usize = 512;
 const SHARDS: usize = 16;
 /// Bytes of an object that are read first: the whole head of a chunk of 4 MiB.
 const FIRST_BYTES: usize = 8192;
@@ -49,21 +51,25 @@ impl OpenChunk {
         let first = &mut first[..length];
         reader.read_at(first, 0).map_err(ReadError::Errno)?;
         let header = Header::parse(first, vault, id)?;
-        if reader.bytes() < (header.data_offset + header.plain_bytes) as u64 {
+        if reader.bytes() != header.object_bytes() as u64 {
             return Err(ReadError::Damaged);
         }
-        let end = HEADER_BYTES + header.segments * TAG_BYTES;
-        let tags = if let Some(tags) = first.get(HEADER_BYTES..end) {
-            tags.to_vec()
-        } else {
-            let mut tags = vec![0; end - HEADER_BYTES];
-            reader.read_at(&mut tags, HEADER_BYTES as u64).map_err(ReadError::Errno)?;
-            tags
-        };
+        let head = whole_head(first, &header, reader.as_ref())?;
+        // No tag covers the padding, so say here that it is zero: every byte of an object is
+        // checked by somebody.
+        if head[header.tags().end..].iter().any(|&byte| byte != 0) {
+            return Err(ReadError::Damaged);
+        }
+        let tags = head[header.tags()].to_vec();
         Ok(Self { id: *id, reader, header, tags })
     }
 
-    /// Read plaintext `offset..offset + length` with the segments around it into `buffer`; tells where it lies there.
+    /// Read plaintext `offset..offset + length` with the segments around it into `buffer`; tells
+    /// where it lies there.
+    ///
+    /// One read, and nothing of `buffer` may be used when it fails. The range must lie in the
+    /// chunk, or the chunk is not what was asked for; `buffer` needs room for the segments that the
+    /// range touches, EINVAL otherwise.
     pub fn read_range(
         &self,
         vault: &Vault,
@@ -79,11 +85,29 @@ impl OpenChunk {
         let start = first * SEGMENT_BYTES;
         let end = (behind * SEGMENT_BYTES).min(plain);
         let data = buffer.get_mut(..end - start).ok_or(ReadError::Errno(libc::EINVAL))?;
-        self.reader.read_at(data, (self.header.data_offset + start) as u64).map_err(ReadError::Errno)?;
+        self.reader
+            .read_at(data, (self.header.data_offset + start) as u64)
+            .map_err(ReadError::Errno)?;
         let tags = &self.tags[first * TAG_BYTES..behind * TAG_BYTES];
         vault.open_segments(&self.id, first, data, tags)?;
         Ok(offset - start..offset - start + length)
     }
+}
+
+/// The object up to its ciphertext; reads on only for chunks that are larger than a region.
+fn whole_head<'a>(
+    first: &'a [u8],
+    header: &Header,
+    reader: &dyn ChunkReader,
+) -> Result<Cow<'a, [u8]>, ReadError> {
+    if let Some(head) = first.get(..header.data_offset) {
+        return Ok(Cow::Borrowed(head));
+    }
+    let mut head = vec![0; header.data_offset];
+    let (known, rest) = head.split_at_mut(first.len());
+    known.copy_from_slice(first);
+    reader.read_at(rest, first.len() as u64).map_err(ReadError::Errno)?;
+    Ok(Cow::Owned(head))
 }
 
 #[derive(Default)]
@@ -91,6 +115,27 @@ struct Shard {
     /// With the tick of the last use.
     open: HashMap<ChunkId, (Arc<OpenChunk>, u64)>,
     tick: u64,
+}
+
+impl Shard {
+    fn find(&mut self, id: &ChunkId) -> Option<Arc<OpenChunk>> {
+        self.tick += 1;
+        let (chunk, used) = self.open.get_mut(id)?;
+        *used = self.tick;
+        Some(chunk.clone())
+    }
+
+    /// Keep a chunk; what had to go for it, if anything.
+    fn keep(&mut self, chunk: Arc<OpenChunk>, most: usize) -> Option<Arc<OpenChunk>> {
+        self.tick += 1;
+        let replaced = self.open.insert(chunk.id, (chunk, self.tick)).map(|(chunk, _)| chunk);
+        if replaced.is_some() || self.open.len() <= most {
+            return replaced;
+        }
+        // A scan, but of a shard's few dozen entries and only when a file was opened anyway.
+        let oldest = self.open.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id)?;
+        self.open.remove(&oldest).map(|(chunk, _)| chunk)
+    }
 }
 
 /// The handles that were used last, shared by all threads.
@@ -106,8 +151,8 @@ impl std::fmt::Debug for HandleCache {
 }
 
 impl HandleCache {
-    /// A cache of at most `handles` (by default 1024) open chunks, and no more than a quarter of the files that this
-    /// process may open.
+    /// A cache of at most `handles` (by default 512) open chunks, and no more than a quarter of the
+    /// files that this process may open.
     #[must_use]
     pub fn new(handles: Option<usize>) -> Self {
         let mut limit = libc::rlimit { rlim_cur: 1024, rlim_max: 1024 };
@@ -122,28 +167,26 @@ impl HandleCache {
     }
 
     /// The open chunk of this id, opened now if it is not.
-    pub fn get(&self, vault: &Vault, store: &dyn ChunkStore, id: &ChunkId) -> Result<Arc<OpenChunk>, ReadError> {
+    pub fn get(
+        &self,
+        vault: &Vault,
+        store: &dyn ChunkStore,
+        id: &ChunkId,
+    ) -> Result<Arc<OpenChunk>, ReadError> {
         let shard = &self.shards[usize::from(id.0[31]) % SHARDS];
-        {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.tick += 1;
-            let tick = shard.tick;
-            if let Some((chunk, used)) = shard.open.get_mut(id) {
-                *used = tick;
-                return Ok(chunk.clone());
-            }
+        if let Some(chunk) = lock(shard).find(id) {
+            return Ok(chunk);
         }
-        // Opened without the lock: two threads may both do it, and one of the handles is dropped again.
+        // Opened without the lock: two threads may both do it, and one of the handles is dropped
+        // again.
         let chunk = Arc::new(OpenChunk::open(vault, store, id)?);
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.open.len() >= self.each {
-            let oldest = shard.open.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                shard.open.remove(&oldest);
-            }
-        }
-        let tick = shard.tick;
-        shard.open.insert(*id, (chunk.clone(), tick));
+        let evicted = lock(shard).keep(chunk.clone(), self.each);
+        // Closing a file takes time, so not under the lock.
+        drop(evicted);
         Ok(chunk)
     }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

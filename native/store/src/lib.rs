@@ -2,12 +2,13 @@
 
 mod cache;
 mod directory;
+mod entry;
 mod faults;
 mod object;
 
 pub use cache::{HandleCache, OpenChunk, ReadError};
 pub use directory::DirectoryStore;
-pub use faults::with_faults;
+pub use faults::{faulty, with_faults};
 
 use millrace_vault::ChunkId;
 use std::io::IoSlice;
@@ -36,15 +37,18 @@ pub trait ChunkReader: Send + Sync {
     fn bytes(&self) -> u64;
 }
 
-/// A store of immutable objects by chunk id. All calls block, and any thread may make them. Errors are errnos.
+/// A store of immutable objects by chunk id. All calls block, and any thread may make them. Errors
+/// are errnos.
 pub trait ChunkStore: Send + Sync {
-    /// Store an object whole, or not at all. After it returns, every reader finds it.
+    /// Store an object whole, or not at all. After it returns, every reader finds it; an error
+    /// leaves nothing behind.
     fn put(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<Put, i32>;
     /// Whether the object is there.
     fn has(&self, id: &ChunkId) -> Result<bool, i32>;
     /// Open an object.
     fn open(&self, id: &ChunkId) -> Result<Box<dyn ChunkReader>, i32>;
-    /// A barrier: what `put` had stored before is durable when this returns, names included.
+    /// A barrier: what `put` had stored, or `has` had found, before is durable when this returns,
+    /// names included.
     fn sync(&self) -> Result<(), i32>;
     /// Whether `sync` does anything: false where a put is as durable as it will ever be.
     fn needs_sync(&self) -> bool;

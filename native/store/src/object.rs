@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::AsRawFd;
 
-/// The most pieces of one pwritev (Linux' IOV_MAX).
+/// The most pieces of one pwritev (Linux' `IOV_MAX`).
 const PIECES_MAX: usize = 1024;
 
 /// Write the pieces one behind the other from the start of the file.
@@ -20,7 +20,8 @@ pub(crate) fn write_all(file: &File, pieces: &[IoSlice<'_>]) -> Result<(), i32> 
             slot.iov_len = piece.len() - from;
             count += 1;
         }
-        // SAFETY: each entry is the rest of a piece that outlives the call; the kernel only reads it.
+        // SAFETY: each entry is the rest of a piece that outlives the call; the kernel only reads
+        // it.
         let n = unsafe {
             libc::pwritev(file.as_raw_fd(), vector.as_ptr(), count, offset as libc::off_t)
         };

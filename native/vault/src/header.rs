@@ -1,6 +1,7 @@
 //! The head of a chunk object: header, tags, padding. See FORMAT.md.
 use crate::{CHUNK_BYTES_MAX, ChunkId, Damaged, FORMAT_VERSION, TAG_BYTES, Vault};
 use millrace_layout::SEGMENT_BYTES;
+use std::ops::Range;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 64;
@@ -8,8 +9,8 @@ const MAGIC: [u8; 8] = *b"MRCHUNK1";
 /// AES-256-GCM with BLAKE3 ids.
 const ALGORITHM: u16 = 1;
 const EPOCH: u32 = 1;
-/// Header bytes that the check at the end covers.
-const CHECKED_BYTES: usize = 48;
+/// Header bytes before the check, which covers them.
+const FIELDS_BYTES: usize = 48;
 /// From this many plaintext bytes on, the ciphertext starts at a block of a disk.
 const BLOCK_ALIGNED_FROM: usize = 64 << 10;
 const BLOCK_BYTES: usize = 4096;
@@ -36,8 +37,9 @@ impl Header {
         Self { plain_bytes, segments, data_offset }
     }
 
-    fn encode(self, vault: &Vault, id: &ChunkId, out: &mut [u8]) {
-        out[..HEADER_BYTES].fill(0);
+    /// The fields as they are stored, without the check. What is not named is reserved and zero.
+    fn fields(self) -> [u8; FIELDS_BYTES] {
+        let mut out = [0; FIELDS_BYTES];
         out[..8].copy_from_slice(&MAGIC);
         out[8..10].copy_from_slice(&u16::from(FORMAT_VERSION).to_le_bytes());
         out[10..12].copy_from_slice(&ALGORITHM.to_le_bytes());
@@ -46,30 +48,38 @@ impl Header {
         out[24..28].copy_from_slice(&(SEGMENT_BYTES as u32).to_le_bytes());
         out[28..32].copy_from_slice(&(self.segments as u32).to_le_bytes());
         out[32..36].copy_from_slice(&(self.data_offset as u32).to_le_bytes());
-        let check = vault.header_check(id, &out[..CHECKED_BYTES]);
-        out[CHECKED_BYTES..HEADER_BYTES].copy_from_slice(&check);
+        out
     }
 
-    /// Read the header of the object that is said to hold chunk `id`. Never panics, whatever the bytes are.
+    /// Read the header of the object that is said to hold chunk `id`. Never panics, whatever the
+    /// bytes are.
     pub fn parse(bytes: &[u8], vault: &Vault, id: &ChunkId) -> Result<Self, Damaged> {
-        let bytes = bytes.get(..HEADER_BYTES).ok_or(Damaged)?;
-        let check = vault.header_check(id, &bytes[..CHECKED_BYTES]);
-        // Both sides are public values of the same length: an early exit of the comparison tells nothing.
-        if bytes[CHECKED_BYTES..] != check {
+        let (fields, check) = bytes
+            .get(..HEADER_BYTES)
+            .and_then(|head| head.split_at_checked(FIELDS_BYTES))
+            .ok_or(Damaged)?;
+        let plain_bytes: [u8; 8] = fields[16..24].try_into().map_err(|_| Damaged)?;
+        let plain_bytes = usize::try_from(u64::from_le_bytes(plain_bytes)).map_err(|_| Damaged)?;
+        if !(1..=CHUNK_BYTES_MAX).contains(&plain_bytes) {
             return Err(Damaged);
         }
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let known = bytes[..8] == MAGIC
-            && word(8) == u32::from(FORMAT_VERSION) | u32::from(ALGORITHM) << 16
-            && word(12) == EPOCH
-            && word(20) == 0
-            && word(24) as usize == SEGMENT_BYTES;
-        let header = Self::of(word(16) as usize);
-        let consistent = header.plain_bytes > 0
-            && header.plain_bytes <= CHUNK_BYTES_MAX
-            && word(28) as usize == header.segments
-            && word(32) as usize == header.data_offset;
-        if known && consistent { Ok(header) } else { Err(Damaged) }
+        // The length decides everything else, so there is one good header for it. Nothing here is
+        // secret: an early exit of a comparison tells nothing that the object does not say.
+        let header = Self::of(plain_bytes);
+        let authentic = check == vault.header_check(id, fields);
+        if authentic && fields == header.fields() { Ok(header) } else { Err(Damaged) }
+    }
+
+    /// Where the tags lie in the object.
+    #[must_use]
+    pub fn tags(&self) -> Range<usize> {
+        HEADER_BYTES..HEADER_BYTES + self.segments * TAG_BYTES
+    }
+
+    /// Bytes of the whole object; a shorter or longer one is damaged.
+    #[must_use]
+    pub fn object_bytes(&self) -> usize {
+        self.data_offset + self.plain_bytes
     }
 }
 
@@ -98,11 +108,14 @@ impl HeadBuf {
         self.bytes = header.data_offset;
         let all = self.all();
         all.fill(0);
-        header.encode(vault, id, all);
+        let fields = header.fields();
+        all[..FIELDS_BYTES].copy_from_slice(&fields);
+        all[FIELDS_BYTES..HEADER_BYTES].copy_from_slice(&vault.header_check(id, &fields));
     }
 
     fn all(&mut self) -> &mut [u8] {
-        // SAFETY: the blocks are plain bytes, one behind the other.
+        // SAFETY: the blocks are plain bytes, one behind the other, and `bytes` is at most what
+        // they hold.
         unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), self.bytes) }
     }
 
@@ -125,5 +138,30 @@ impl HeadBuf {
 impl Default for HeadBuf {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever has the key can make a check, so fields are held against each other as well.
+    #[test]
+    fn fields_that_contradict_each_other_are_refused_even_when_the_check_is_right() {
+        let vault = Vault::from_kek(&[7; 32]);
+        let mut head = HeadBuf::new();
+        let id = vault.seal_buffer(&mut [1; 100], &mut head);
+        let mut forged = head.bytes().to_vec();
+        assert_eq!(Header::parse(&forged, &vault, &id), Ok(Header::of(100)));
+        for bit in 0..FIELDS_BYTES * 8 {
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let check = vault.header_check(&id, &forged[..FIELDS_BYTES]);
+            forged[FIELDS_BYTES..HEADER_BYTES].copy_from_slice(&check);
+            // Bits 0 to 13 of the length give other lengths of one segment: headers of another
+            // chunk.
+            let other_chunk = (128..128 + 14).contains(&bit);
+            assert_eq!(Header::parse(&forged, &vault, &id).is_ok(), other_chunk, "bit {bit}");
+            forged[bit / 8] ^= 1 << (bit % 8);
+        }
     }
 }

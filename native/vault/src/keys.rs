@@ -1,10 +1,11 @@
-//! Key material: derived once from the tenant's key, kept in one page that is never dumped or swapped, wiped at the end.
+//! Key material: derived once from the tenant's key, kept in one page that is never dumped or
+//! swapped, wiped at the end.
 use ring::hkdf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroize;
 
-/// Labels of the derivations; part of the format.
+/// Labels of the derivations; part of the format, documented in FORMAT.md.
 mod label {
     pub(super) const SALT: &[u8] = b"millrace v1";
     pub(super) const ID: &[u8] = b"millrace v1 id key";
@@ -26,7 +27,8 @@ pub(crate) struct Keys {
 
 const PAGE_BYTES: usize = 4096;
 
-/// A page of its own for the keys: locked if the limits allow, left out of core dumps, zeroed before it goes.
+/// A page of its own for the keys: locked if the limits allow, left out of core dumps, zeroed
+/// before it goes.
 struct Page(NonNull<Keys>);
 
 // SAFETY: the page belongs to this value; after construction it is only read.
@@ -47,6 +49,7 @@ impl Page {
                 0,
             );
             assert!(base != libc::MAP_FAILED, "no memory for the page of keys");
+            // Best effort: a limit on locked memory must not keep a store from being mounted.
             libc::mlock(base, PAGE_BYTES);
             libc::madvise(base, PAGE_BYTES, libc::MADV_DONTDUMP);
             libc::madvise(base, PAGE_BYTES, libc::MADV_WIPEONFORK);
@@ -68,8 +71,9 @@ impl Drop for Page {
 /// The tenant's keys, and what is done with them. Shared by all threads of a mount.
 pub struct Vault {
     page: Page,
-    /// Unique part of the salts of sealed values: random per vault, so that no two processes share one.
-    pub(crate) salt_prefix: [u8; 16],
+    /// Unique part of the salts of sealed values: random per vault, so that no two processes share
+    /// one.
+    salt_prefix: [u8; 16],
     salt_counter: AtomicU64,
 }
 
@@ -104,7 +108,8 @@ fn random() -> [u8; 16] {
 impl Vault {
     /// Derive everything from the tenant's key (epoch 1). The caller wipes its copy.
     ///
-    /// A vault must not be used after `fork` in the child: its page is wiped there, and salts would repeat.
+    /// A vault must not be used after `fork` in the child: its page is wiped there, and salts would
+    /// repeat. A child that makes a vault of its own draws other salts.
     #[must_use]
     pub fn from_kek(kek: &[u8; 32]) -> Self {
         let mut page = Page::new();
@@ -127,6 +132,7 @@ impl Vault {
     pub(crate) fn next_salt(&self) -> [u8; 24] {
         let mut salt = [0; 24];
         salt[..16].copy_from_slice(&self.salt_prefix);
+        // ORDER: only that no two callers get the same number matters.
         let counter = self.salt_counter.fetch_add(1, Ordering::Relaxed);
         salt[16..].copy_from_slice(&counter.to_le_bytes());
         salt

@@ -1,12 +1,14 @@
 //! Keys, and everything that is sealed with them: chunks, values of the tree, hashes of names.
 //!
-//! The formats are documented field by field in `engine/store/FORMAT.md`; this crate is their one implementation,
-//! and the tests hold a second, independent one in TypeScript.
+//! The formats are documented field by field in `engine/store/FORMAT.md`; this crate is their one
+//! implementation, and the tests hold a second, independent one in TypeScript.
 
 mod chunk;
 mod header;
 mod keys;
 mod value;
+#[cfg(test)]
+mod vectors;
 
 pub use chunk::{ChunkId, RawPiece};
 pub use header::{HEADER_BYTES, HeadBuf, Header};

@@ -1,11 +1,12 @@
-//! Sealed values of the tree. Each has a key of its own, derived from a salt that never repeats; see FORMAT.md.
+//! Sealed values of the tree. Each has a key of its own, derived from a salt that never repeats;
+//! see FORMAT.md.
 use crate::{Damaged, FORMAT_VERSION, TAG_BYTES, Vault};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use zeroize::Zeroizing;
 
 /// version u8 ‖ epoch u32
 const PREFIX_BYTES: usize = 5;
-const SALT_BYTES: usize = 24;
+pub(crate) const SALT_BYTES: usize = 24;
 const HEAD_BYTES: usize = PREFIX_BYTES + SALT_BYTES;
 /// Bytes that sealing adds to a value.
 pub const VALUE_OVERHEAD_BYTES: usize = HEAD_BYTES + TAG_BYTES;
@@ -40,15 +41,27 @@ impl Vault {
         UnboundKey::new(&AES_256_GCM, key.as_slice()).ok().map(LessSafeKey::new)
     }
 
-    /// Seal `plain` for storage under `key` into `out`; its bytes. `None` when `out` or the bound of keys is too small.
+    /// Seal `plain` for storage under `key` into `out`; its bytes. `None` when `out` is too small
+    /// for [`VALUE_OVERHEAD_BYTES`] more than `plain`, or `key` is longer than 511 bytes. Makes no
+    /// system call.
     pub fn seal_value_into(&self, key: &[u8], plain: &[u8], out: &mut [u8]) -> Option<usize> {
+        self.seal_with_salt(key, plain, &self.next_salt(), out)
+    }
+
+    /// As above; the salt must never have been used.
+    pub(crate) fn seal_with_salt(
+        &self,
+        key: &[u8],
+        plain: &[u8],
+        salt: &[u8; SALT_BYTES],
+        out: &mut [u8],
+    ) -> Option<usize> {
         let length = plain.len() + VALUE_OVERHEAD_BYTES;
         let out = out.get_mut(..length)?;
         let binding = Binding::new(key)?;
-        let salt = self.next_salt();
-        let cipher = self.value_cipher(&salt)?;
+        let cipher = self.value_cipher(salt)?;
         out[..PREFIX_BYTES].copy_from_slice(&PREFIX);
-        out[PREFIX_BYTES..HEAD_BYTES].copy_from_slice(&salt);
+        out[PREFIX_BYTES..HEAD_BYTES].copy_from_slice(salt);
         let (data, end) = out[HEAD_BYTES..].split_at_mut(plain.len());
         data.copy_from_slice(plain);
         // The key is used once, so the nonce may be constant.
@@ -58,8 +71,14 @@ impl Vault {
         Some(length)
     }
 
-    /// Open a value that was stored under `key` into `out`; its bytes. Never panics, whatever the bytes are.
-    pub fn open_value_into(&self, key: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, Damaged> {
+    /// Open a value that was stored under `key` into `out`; its bytes. Never panics, whatever the
+    /// bytes are. Nothing of `out` may be used when this fails.
+    pub fn open_value_into(
+        &self,
+        key: &[u8],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, Damaged> {
         let length = sealed.len().checked_sub(VALUE_OVERHEAD_BYTES).ok_or(Damaged)?;
         if sealed[..PREFIX_BYTES] != PREFIX {
             return Err(Damaged);
@@ -71,7 +90,8 @@ impl Vault {
         let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| Damaged)?;
         out.copy_from_slice(data);
         let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
-        let opened = cipher.open_in_place_separate_tag(nonce, binding.aad(), Tag::from(tag), out, 0..);
+        let opened =
+            cipher.open_in_place_separate_tag(nonce, binding.aad(), Tag::from(tag), out, 0..);
         opened.map(|_| length).map_err(|_| Damaged)
     }
 }

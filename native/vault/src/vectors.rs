@@ -1,0 +1,162 @@
+//! Known answers: what this crate makes of fixed keys and bytes, held against
+//! `test/format/vectors.json`.
+//!
+//! The same file is opened by a second implementation in TypeScript. When the format changes on
+//! purpose, run these tests with `MILLRACE_WRITE_VECTORS=1` to write the file anew, and raise the
+//! format's version.
+use crate::{ChunkId, HEADER_BYTES, HeadBuf, Header, TAG_BYTES, VALUE_OVERHEAD_BYTES, Vault};
+use std::fmt::Write as _;
+
+const VECTORS: &str = include_str!("../../../test/format/vectors.json");
+const VECTORS_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../test/format/vectors.json");
+
+/// Chunks whose objects the file holds: one byte, within a segment, one byte into the second.
+const WHOLE_BYTES: [usize; 3] = [1, 1000, 16385];
+/// Chunks of which it holds a digest: around the size from which ciphertext starts at a block, and
+/// a whole region.
+const DIGEST_BYTES: [usize; 4] = [16384, 65535, 65536, 4 << 20];
+
+fn vault() -> Vault {
+    let mut kek = [0; 32];
+    for (n, byte) in kek.iter_mut().enumerate() {
+        *byte = n as u8;
+    }
+    Vault::from_kek(&kek)
+}
+
+/// The plaintext of the vectors: simple to write down in any language, and no two segments alike.
+fn plain(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| ((i * 31) ^ (i >> 8) ^ (i >> 14)) as u8).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// A JSON string; what is written here needs no escapes.
+fn text(content: impl std::fmt::Display) -> String {
+    format!("\"{content}\"")
+}
+
+/// A JSON object in an array, from names and values that are JSON already.
+fn row(fields: &[(&str, String)]) -> String {
+    let fields: Vec<String> =
+        fields.iter().map(|(name, value)| format!("      \"{name}\": {value}")).collect();
+    format!("    {{\n{}\n    }}", fields.join(",\n"))
+}
+
+fn object(vault: &Vault, bytes: usize) -> (ChunkId, Vec<u8>) {
+    let mut data = plain(bytes);
+    let mut head = HeadBuf::new();
+    let id = vault.seal_buffer(&mut data, &mut head);
+    (id, [head.bytes(), &data].concat())
+}
+
+fn render_chunks(out: &mut String, vault: &Vault) {
+    for (name, sizes, whole) in
+        [("chunks", &WHOLE_BYTES[..], true), ("chunkDigests", &DIGEST_BYTES[..], false)]
+    {
+        let rows: Vec<String> = sizes
+            .iter()
+            .map(|&bytes| {
+                let (id, object) = object(vault, bytes);
+                let (field, value) = if whole {
+                    ("object", hex(&object))
+                } else {
+                    ("blake3", blake3::hash(&object).to_hex().to_string())
+                };
+                row(&[
+                    ("plainBytes", bytes.to_string()),
+                    ("id", text(id.hex())),
+                    (field, text(value)),
+                ])
+            })
+            .collect();
+        let _ = writeln!(out, "  \"{name}\": [\n{}\n  ],", rows.join(",\n"));
+    }
+}
+
+/// A value under a fixed salt, as the file holds it: key, plaintext, salt.
+const VALUES: [(&[u8], &[u8], u8); 3] =
+    [(b"key", b"value", 0x11), (b"", b"", 0x22), (&[0xff; 511], &[0x5a; 300], 0x33)];
+
+fn sealed(vault: &Vault, (key, plain, salt): (&[u8], &[u8], u8)) -> Vec<u8> {
+    let mut out = vec![0; plain.len() + VALUE_OVERHEAD_BYTES];
+    let length = vault.seal_with_salt(key, plain, &[salt; 24], &mut out);
+    assert_eq!(length, Some(out.len()));
+    out
+}
+
+fn render_values(out: &mut String, vault: &Vault) {
+    let rows: Vec<String> = VALUES
+        .iter()
+        .map(|&value| {
+            let sealed = hex(&sealed(vault, value));
+            row(&[
+                ("key", text(hex(value.0))),
+                ("plain", text(hex(value.1))),
+                ("sealed", text(sealed)),
+            ])
+        })
+        .collect();
+    let _ = writeln!(out, "  \"values\": [\n{}\n  ],", rows.join(",\n"));
+}
+
+const NAMES: [(u64, &[u8]); 3] =
+    [(1, b"checkpoint.pt"), (u64::MAX, b""), (0x0001_0203_0405_0607, &[0xff; 255])];
+
+fn render() -> String {
+    let vault = vault();
+    let mut out = String::from("{\n");
+    let kek: Vec<u8> = (0..32).collect();
+    let _ = writeln!(out, "  \"kek\": \"{}\",", hex(&kek));
+    let _ = writeln!(out, "  \"check\": \"{}\",", hex(&vault.check()));
+    render_chunks(&mut out, &vault);
+    render_values(&mut out, &vault);
+    let rows: Vec<String> = NAMES
+        .iter()
+        .map(|&(ino, name)| {
+            let hash = hex(&vault.name_hash(ino, name));
+            row(&[("ino", text(ino.to_string())), ("name", text(hex(name))), ("hash", text(hash))])
+        })
+        .collect();
+    let _ = write!(out, "  \"names\": [\n{}\n  ]\n}}\n", rows.join(",\n"));
+    out
+}
+
+#[test]
+fn the_format_is_what_the_vectors_say() {
+    let fresh = render();
+    if std::env::var_os("MILLRACE_WRITE_VECTORS").is_some() {
+        std::fs::write(VECTORS_PATH, &fresh).unwrap();
+        return;
+    }
+    // Line by line: a failure names the field, not a wall of digits.
+    for (number, (fresh, kept)) in fresh.lines().zip(VECTORS.lines()).enumerate() {
+        assert_eq!(fresh, kept, "line {} of vectors.json", number + 1);
+    }
+    assert_eq!(fresh.len(), VECTORS.len());
+}
+
+#[test]
+fn what_the_vectors_hold_opens() {
+    let vault = vault();
+    for bytes in WHOLE_BYTES.into_iter().chain(DIGEST_BYTES) {
+        let (id, mut object) = object(&vault, bytes);
+        let header = Header::parse(&object, &vault, &id).unwrap();
+        assert_eq!(header.object_bytes(), object.len());
+        let (head, data) = object.split_at_mut(header.data_offset);
+        vault.open_segments(&id, 0, data, &head[header.tags()]).unwrap();
+        assert_eq!(data, plain(bytes));
+        let padding = &head[HEADER_BYTES + header.segments * TAG_BYTES..];
+        assert!(padding.iter().all(|&byte| byte == 0));
+    }
+    for value in VALUES {
+        let mut out = vec![0; value.1.len()];
+        assert_eq!(vault.open_value_into(value.0, &sealed(&vault, value), &mut out), Ok(out.len()));
+        assert_eq!(out, value.1);
+    }
+}
