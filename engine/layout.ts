@@ -7,7 +7,7 @@ export const WORD_BYTES = 4;
 export const FRAME_BYTES = 1_048_576;
 /** Frames of one slab shard: a `SharedArrayBuffer` view is at most 4 GiB, so shards are 2 GiB. */
 export const SHARD_FRAMES = 2048;
-/** Bytes of a region: the unit that one data worker owns, and the largest chunk of format v1. */
+/** Bytes of a region: the unit that one worker owns (region 0: the tree worker, so that small files need no other), and the largest chunk of format v1. */
 export const REGION_BYTES = 4_194_304;
 /** Bytes of plaintext that are sealed together: the unit of random reads. */
 export const SEGMENT_BYTES = 16384;
@@ -219,7 +219,7 @@ export const inode = {
   SIZE: 8,
   /** Last modification, u64: seconds << 30 | nanoseconds. */
   MTIME: 16,
-  /** Data workers that received a piece since the slot was taken: bit n is worker n. u32. */
+  /** Workers that received a piece since the slot was taken: bit n is the worker of ring n. u32. */
   TOUCHED: 24,
   /** First errno of a failed settle that no fsync or close has reported yet. u32. */
   ERRNO: 28,

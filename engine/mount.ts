@@ -102,6 +102,9 @@ class ServedMount implements Mount {
   readonly #tasks: Promise<void>[] = [];
   readonly #reports = new Map<TreeReport['type'], (report: TreeReport) => void>();
   readonly #frontEnded: Promise<void>;
+  /** Rejects when a thread dies. */
+  readonly #failure: Promise<never>;
+  #sayFailure: (error: unknown) => void = () => {};
   #sayFrontEnded: () => void = () => {};
   #finish: (result: { exitStatus: number }) => void = () => {};
   #mounted = false;
@@ -132,6 +135,10 @@ class ServedMount implements Mount {
     this.done = new Promise((resolve) => {
       this.#finish = resolve;
     });
+    this.#failure = new Promise((_, reject) => {
+      this.#sayFailure = reject;
+    });
+    this.#failure.catch(() => {});
     this.#frontEnded = new Promise((resolve) => {
       this.#sayFrontEnded = resolve;
     });
@@ -209,10 +216,12 @@ class ServedMount implements Mount {
 
   // ---- reports ----
 
+  /** The next report of a kind; rejects when a thread dies, because then it may never come. */
   #report(type: TreeReport['type']): Promise<TreeReport> {
-    return new Promise((resolve) => {
+    const report = new Promise<TreeReport>((resolve) => {
       this.#reports.set(type, resolve);
     });
+    return Promise.race([report, this.#failure]);
   }
 
   #onReport(report: TreeReport): void {
@@ -240,6 +249,7 @@ class ServedMount implements Mount {
     this.#failed = true;
     const what = 'a thread of the mount died; what was not committed is lost, the mount ends';
     this.#options.log.error({ err: error }, what);
+    this.#sayFailure(error);
     if (this.#mounted) native().abort(this.#engine);
   }
 
@@ -261,7 +271,7 @@ class ServedMount implements Mount {
       sleep(DETACH_MS, false, { ref: true }),
     ]);
     if (gone) return;
-    await this.#drainOnce();
+    await this.#drainOnce().catch(() => undefined);
     native().abort(this.#engine);
   }
 
@@ -269,7 +279,7 @@ class ServedMount implements Mount {
   async #end(): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    const drained = this.#failed ? false : await this.#drain();
+    const drained = this.#failed ? false : await this.#drain().catch(() => false);
     await this.#stop();
     this.#finish({ exitStatus: drained ? 0 : 1 });
   }

@@ -1,5 +1,6 @@
 /** The life of the tree worker's thread: turns while there is work, its event loop when there is none. */
 import { setImmediate as immediate } from 'node:timers/promises';
+import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { TREE_WORKER } from '../../engine/layout.ts';
 import { native } from '../../engine/native.ts';
@@ -16,6 +17,8 @@ import { TreeWorker } from './tree-worker.ts';
  * event loop; timers and orders of the main thread can wait as long.
  */
 const LINGER_MICROS = 50_000;
+/** How long the ring must be empty before collected changes are flushed: longer than a program's next call takes. */
+const COLLECT_MICROS = 2000;
 /** Turns after which the event loop runs even though there is work. */
 const TURNS_PER_BREATH = 64;
 
@@ -46,7 +49,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const { engine, port } = task;
   const addon = native();
   const say = (report: TreeReport): void => port.postMessage(report);
-  const kv = await LmdbKv.open({ path: task.treeFile });
+  const kv = new BufferedKv(await LmdbKv.open({ path: task.treeFile }));
   const onDamage = (what: string): void => say({ type: 'damaged', what });
   const tree = new Tree({ kv, sealer: new VaultSealer(engine), onDamage });
   tree.format(task.owner);
@@ -63,7 +66,10 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     wake: () => doorbell.ring(),
   });
   const close = async (): Promise<void> => {
+    // The turns end first: nothing may touch the Kv once it is closed.
     worker.stop();
+    doorbell.ring();
+    await turns;
     try {
       tree.saveCounters();
       await kv.close();
@@ -72,15 +78,18 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
       say({ type: 'closed', error: error instanceof Error ? error.message : String(error) });
     }
   };
+  let closed: Promise<void> | undefined;
   port.on('message', (order: TreeOrder) => {
-    if (order.type === 'close') void close();
+    if (order.type === 'close') closed = close();
     else worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
     doorbell.ring();
   });
   addon.setWake(engine, () => doorbell.ring());
+  const turns = takeTurns(worker, engine, doorbell);
   say({ type: 'ready' });
   try {
-    await takeTurns(worker, engine, doorbell);
+    await turns;
+    await closed;
   } finally {
     addon.setWake(engine, null);
     worker.stop();
@@ -93,19 +102,26 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
   const { commands } = worker;
   let ticket = 0;
   let consumed = 0;
+  let patience: number = LINGER_MICROS;
   for (let turns = 1; ; turns++) {
     // A sync ends on the event loop: then it must not wait for a lingering turn.
-    const linger = worker.isSyncing ? 0 : LINGER_MICROS;
+    const pause = worker.isCollecting ? COLLECT_MICROS : LINGER_MICROS;
+    const linger = worker.isSyncing ? 0 : Math.min(pause, patience);
     const ready = commands.turn(consumed, linger);
     consumed = 0;
-    if (ready < 0) return;
+    if (ready < 0 || worker.isStopped) return;
     if (ready > 0) {
       consumed = worker.serve(ticket, ready);
       ticket = (ticket + consumed) >>> 0;
       if (turns % TURNS_PER_BREATH === 0) await immediate();
+      continue;
+    }
+    patience = worker.rest();
+    if (worker.isCollecting && worker.flush()) {
+      // Nothing came for a moment: what was collected is safe now.
     } else if (worker.reclaimSome()) {
       await immediate();
-    } else if (addon.arm(engine, TREE_WORKER)) {
+    } else if (patience >= LINGER_MICROS && addon.arm(engine, TREE_WORKER)) {
       await doorbell.wait();
     }
   }

@@ -1,8 +1,9 @@
 /**
  * The tree worker: owns names, attributes and extents, and commits what data workers report (invariants 3 and 7).
  *
- * One turn is one transaction of the Kv: all descriptors that lie ready are served, the transaction is committed, and
- * only then are the answers sent.
+ * One turn is one transaction of the Kv: all descriptors that lie ready are served, and only then are the answers sent.
+ * A turn that closes, syncs or renames a file is flushed before that, so that it survives the end of the process;
+ * others are flushed together with later ones, at the latest when the ring has been empty for a moment.
  */
 import { constants } from 'node:os';
 import {
@@ -13,8 +14,9 @@ import {
   REGION_BYTES,
   REQUEST_BODY_BYTES,
   request as requestCell,
+  TREE_WORKER,
 } from '../../engine/layout.ts';
-import type { Kv } from '../../engine/kv/kv.ts';
+import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { patchExtents } from '../../engine/tree/content.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
@@ -26,6 +28,7 @@ import type {
   Time,
 } from '../../engine/tree/types.ts';
 import { type Commands, doubleAt, Message } from '../commands.ts';
+import { DataWorker } from '../data/data-worker.ts';
 import { Answer } from './answer.ts';
 import { Barriers } from './barrier.ts';
 import type { Access, OpenInodes } from './open-inodes.ts';
@@ -36,6 +39,8 @@ import type { FileSystemStatistics } from './statistics.ts';
 
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
+/** Changes of the tree that wait for a flush; more are flushed at once. */
+const COLLECTED_MAX = 512;
 /** Changes of one inode that wait for a commit; more are committed without being asked. */
 const PENDING_MAX = 4096;
 
@@ -59,7 +64,7 @@ const READ_ONLY = new Set<number>([
 export interface TreeWorkerOptions {
   memory: SharedMemory;
   commands: Commands;
-  kv: Kv;
+  kv: BufferedKv;
   tree: Tree;
   /** How long the kernel may keep names and attributes, in milliseconds. */
   ttlMs: number;
@@ -90,6 +95,8 @@ export class TreeWorker implements OpenInodes {
   readonly #message = new Message();
   readonly #answer: Answer;
   readonly #operations: Operations;
+  /** The first region of every inode is owned by this thread: a small file then needs no other. */
+  readonly #data: DataWorker;
   readonly #large = new Uint8Array(1 << 20);
   readonly #request: Request;
   /** Commits that the next barrier of the store will allow. */
@@ -98,14 +105,14 @@ export class TreeWorker implements OpenInodes {
   /** Inodes without a name whose records are deleted bit by bit. */
   readonly #doomed: number[] = [];
   #outUsed = 0;
-  /** What a failed transaction of this turn must undo. */
-  #replies: number[] = [];
-  #applied: { open: OpenInode; changes: ContentChange[] }[] = [];
-  #opened: { open: OpenInode; write: boolean }[] = [];
+  /** Where the errnos of this turn's answers to commits lie: they become EIO when the turn cannot be flushed. */
+  #commitReplies: number[] = [];
+  #mustFlush = false;
   /** To be done when the turn's transaction is committed. */
   #afterCommit: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #syncs = 0;
+  #stopped = false;
 
   constructor(options: TreeWorkerOptions) {
     this.#options = options;
@@ -114,6 +121,7 @@ export class TreeWorker implements OpenInodes {
     this.#words = options.memory.words;
     this.#tree = options.tree;
     this.#slots = new Slots(options.memory);
+    this.#data = new DataWorker(options.memory, options.commands);
     this.#answer = new Answer(options.commands.out);
     const { tree, ttlMs, statfs } = options;
     this.#operations = new Operations({ tree, inodes: this, ttl: ttlMs, statfs });
@@ -131,9 +139,7 @@ export class TreeWorker implements OpenInodes {
   serve(ticket: number, count: number): number {
     const base = this.#memory.descriptorWord.bind(this.#memory, this.commands.worker);
     this.#outUsed = 0;
-    this.#replies = [];
-    this.#applied = [];
-    this.#opened = [];
+    this.#commitReplies.length = 0;
     this.#afterCommit = [];
     let served = 0;
     const body = (): void => {
@@ -146,6 +152,7 @@ export class TreeWorker implements OpenInodes {
     else body();
     for (const done of this.#afterCommit) done();
     this.#dropClosed(false);
+    this.#data.relieve();
     return served;
   }
 
@@ -162,19 +169,34 @@ export class TreeWorker implements OpenInodes {
     return false;
   }
 
-  /** Runs `body` in one transaction. When it cannot be committed, everybody who was answered gets EIO instead. */
+  /** Runs `body` in one transaction, and flushes it when something in it must survive. */
   #transact(body: () => void): void {
+    this.#tree.transact(body);
+    if (!this.#mustFlush && this.#options.kv.size < COLLECTED_MAX) return;
+    this.#mustFlush = false;
+    if (this.flush()) return;
+    for (const position of this.#commitReplies) this.commands.patch(position, constants.errno.EIO);
+  }
+
+  /** What a turn without descriptors must still do; how long the next one may wait, in microseconds. */
+  rest(): number {
+    this.#data.relieve();
+    return this.#data.patienceMicros;
+  }
+
+  /** Whether changes of the tree wait to be flushed. */
+  get isCollecting(): boolean {
+    return this.#options.kv.size > 0;
+  }
+
+  /** Makes all changes of the tree so far survive the end of the process. False: the store refuses; they are kept. */
+  flush(): boolean {
     try {
-      this.#tree.transact(body);
+      this.#options.kv.flush();
+      return true;
     } catch (error) {
       if (!isStoreError(error)) throw error;
-      for (const position of this.#replies) this.commands.patch(position, constants.errno.EIO);
-      for (const { open, changes } of this.#applied) {
-        open.pending = [...changes, ...open.pending];
-        open.committedWrites = -1;
-      }
-      for (const { open, write } of this.#opened) this.#slots.close(open, write);
-      this.#afterCommit = [];
+      return false;
     }
   }
 
@@ -197,7 +219,7 @@ export class TreeWorker implements OpenInodes {
       case kind.SYNCED:
         return this.#barriers.acknowledge(a, words[word + descriptor.B]);
       default:
-        throw new Error(`the tree worker got a descriptor of kind ${words[word + descriptor.KIND]}`);
+        return this.#data.handle(word);
     }
   }
 
@@ -205,6 +227,11 @@ export class TreeWorker implements OpenInodes {
 
   #serveRequest(slot: number): void {
     const request = this.#decode(slot);
+    // Programs publish by rename: like a close, it must survive.
+    if (request.opcode === OPCODE.RENAME || request.opcode === OPCODE.RENAME2) {
+      this.#mustFlush = true;
+      this.#commitReplies.push(this.commands.position + 2);
+    }
     this.#finish(slot, this.#operations.handle(request, this.#begin()));
   }
 
@@ -245,7 +272,6 @@ export class TreeWorker implements OpenInodes {
   }
 
   #reply(slot: number, errno: number, bytes: number): void {
-    this.#replies.push(this.commands.position + 2);
     this.commands.reply(slot, errno, bytes > 0 ? this.#outUsed : 0, bytes);
     this.#outUsed += Math.ceil(bytes / 8) * 8;
   }
@@ -267,7 +293,10 @@ export class TreeWorker implements OpenInodes {
     this.#commit(open, (errno) => {
       const result = failed || errno;
       if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
-      else this.#reply(request, result, 0);
+      else {
+        this.#commitReplies.push(this.commands.position + 2);
+        this.#reply(request, result, 0);
+      }
     });
   }
 
@@ -299,7 +328,7 @@ export class TreeWorker implements OpenInodes {
     const changes = open.pending;
     open.pending = [];
     open.committedWrites = writes;
-    this.#applied.push({ open, changes });
+    this.#mustFlush = true;
     const { seconds, nanoseconds } = this.#slots.mtimeOf(open.slot);
     const update = { size: this.#slots.sizeOf(open.slot), mtime: { seconds, nanoseconds } };
     const result = this.#tree.applyContent(open.ino, changes, update);
@@ -408,9 +437,14 @@ export class TreeWorker implements OpenInodes {
     this.commands.push(worker, message.words);
   }
 
-  /** Sends a descriptor to every data worker. */
+  /** Workers that own regions: the data workers, and this thread's own half. */
+  get #owners(): number {
+    return this.#memory.buffers.dataWorkers + 1;
+  }
+
+  /** Sends a descriptor to every worker that owns regions. */
   #tellAll(message: Message): void {
-    for (let worker = 1; worker <= this.#memory.buffers.dataWorkers; worker++) {
+    for (let worker = TREE_WORKER; worker <= this.#memory.buffers.dataWorkers; worker++) {
       this.commands.push(worker, message.words);
     }
   }
@@ -420,7 +454,6 @@ export class TreeWorker implements OpenInodes {
   open(attributes: Attributes, access: Access): number {
     const open = this.#slots.open(attributes, access.write);
     if (typeof open === 'number') return open;
-    this.#opened.push({ open, write: access.write });
     if (access.write) this.#armTimer();
     return open.slot;
   }
@@ -475,7 +508,7 @@ export class TreeWorker implements OpenInodes {
   /** Has the data workers discard what is cut off, then commits and answers. */
   #shrink(open: OpenInode, discard: ContentChange, request: number, patch: AttributesPatch): void {
     const { size = 0 } = patch;
-    const token = this.#barriers.open(this.#memory.buffers.dataWorkers, () => {
+    const token = this.#barriers.open(this.#owners, () => {
       open.pending.push(discard);
       this.#commit(open, (errno) => {
         const outcome = errno !== 0 ? -errno : this.#changeAttributes(open.ino, patch, this.#begin());
@@ -516,7 +549,7 @@ export class TreeWorker implements OpenInodes {
       if (open.dropping) continue;
       open.dropping = true;
       this.#slots.setStored(open.slot, this.#slots.sizeOf(open.slot));
-      const token = this.#barriers.open(this.#memory.buffers.dataWorkers, () => this.#dropped(open));
+      const token = this.#barriers.open(this.#owners, () => this.#dropped(open));
       const message = this.#message.begin(kind.DROP, open.slot, 0, 0);
       this.#tellAll(message.a(token).b(open.unlinked ? 1 : 0));
     }
@@ -558,9 +591,7 @@ export class TreeWorker implements OpenInodes {
   /** Runs `task` as a turn without descriptors. */
   #outOfTurn(task: () => void): void {
     this.#outUsed = 0;
-    this.#replies = [];
-    this.#applied = [];
-    this.#opened = [];
+    this.#commitReplies.length = 0;
     this.#afterCommit = [];
     this.#transact(task);
     for (const done of this.#afterCommit) done();
@@ -568,7 +599,7 @@ export class TreeWorker implements OpenInodes {
   }
 
   #armTimer(): void {
-    if (this.#timer !== undefined) return;
+    if (this.#timer !== undefined || this.#stopped) return;
     const period = this.#options.commitIntervalMs > 0 ? this.#options.commitIntervalMs : 5000;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
@@ -591,7 +622,7 @@ export class TreeWorker implements OpenInodes {
   /** Settles and commits everything, makes it durable, then calls `done` with the first errno or 0. */
   commitAll(done: (errno: number) => void): void {
     this.#outOfTurn(() => {
-      const token = this.#barriers.open(this.#memory.buffers.dataWorkers, (failed) => {
+      const token = this.#barriers.open(this.#owners, (failed) => {
         let remaining = 1;
         let first = failed;
         const one = (errno: number): void => {
@@ -619,9 +650,14 @@ export class TreeWorker implements OpenInodes {
     return inodes;
   }
 
-  /** Stops the clock. */
+  /** Stops the clock and asks for the end of the turns. */
   stop(): void {
+    this.#stopped = true;
     clearTimeout(this.#timer);
+  }
+
+  get isStopped(): boolean {
+    return this.#stopped;
   }
 }
 

@@ -216,12 +216,12 @@ impl Engine {
         }
     }
 
-    /// Ask every data worker to settle what it holds back. Cheap to repeat.
+    /// Ask every worker to settle what it holds back. Cheap to repeat.
     fn press(&self) {
         self.memory.header(header::PRESSURE).store(1, Ordering::Relaxed);
         let mut words = [0; descriptor::WORDS];
         words[descriptor::KIND] = kind::PRESSURE;
-        for worker in 1..self.seats.len() {
+        for worker in 0..self.seats.len() {
             if self.memory.ring(worker).queued() == 0 {
                 self.memory.ring(worker).push(&words, RING_FRONT_SLOTS);
                 self.wake(worker);

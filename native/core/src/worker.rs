@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 /// The most descriptors of one turn.
 const BATCH: usize = 256;
 /// Longest spin before a worker parks: longer than a FUSE round trip, or it would be useless.
-const SPIN_MAX: Duration = Duration::from_micros(100);
+const SPIN_MAX: Duration = Duration::from_micros(200);
 /// Shortest spin: an idle mount soon stops trying.
 const SPIN_MIN: Duration = Duration::from_micros(2);
 /// What a sleep must have been shorter than for a longer spin to have paid.
-const NAP: Duration = Duration::from_micros(200);
+const NAP: Duration = Duration::from_micros(300);
 
 /// What native code keeps for one worker between its turns.
 #[derive(Debug)]

@@ -91,9 +91,13 @@ impl Front<'_> {
         self.wakes |= 1 << worker;
     }
 
-    /// Which data worker owns this region of an inode. Neighbours differ, so that one file keeps all of them busy.
+    /// Which worker owns this region of an inode. Neighbours differ, so that one file keeps all data workers busy;
+    /// the first region is the tree worker's, so that a small file is made, written and closed by one thread.
     fn owner(&self, slot: u32, offset: u64) -> usize {
         let region = offset / REGION_BYTES as u64;
+        if region == 0 {
+            return TREE_WORKER;
+        }
         1 + ((u64::from(slot) + region) % self.engine.memory.data_workers() as u64) as usize
     }
 
@@ -145,7 +149,7 @@ impl Front<'_> {
         let worker = self.owner(slot, offset);
         // ORDER: before the answer to this WRITE, so that an FSYNC that follows it sees the bit.
         let touched = self.engine.memory.inode(slot, inode::TOUCHED);
-        touched.fetch_or(1 << (worker - 1), Ordering::AcqRel);
+        touched.fetch_or(1 << worker, Ordering::AcqRel);
         let mut words = piece(kind::PIECE, slot, offset, part.bytes);
         words[descriptor::A] = part.frame;
         words[descriptor::B] = part.offset as u32;
@@ -208,7 +212,7 @@ impl Front<'_> {
             self.push(TREE_WORKER, &words);
         }
         while touched != 0 {
-            self.push(1 + touched.trailing_zeros() as usize, &words);
+            self.push(touched.trailing_zeros() as usize, &words);
             touched &= touched - 1;
         }
         Ok(())

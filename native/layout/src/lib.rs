@@ -41,7 +41,7 @@ layout! {
     FRAME_BYTES: usize = 1 << 20;
     /// Frames of one slab shard: a `SharedArrayBuffer` view is at most 4 GiB, so shards are 2 GiB.
     SHARD_FRAMES: usize = 2048;
-    /// Bytes of a region: the unit that one data worker owns, and the largest chunk of format v1.
+    /// Bytes of a region: the unit that one worker owns (region 0: the tree worker, so that small files need no other), and the largest chunk of format v1.
     REGION_BYTES: usize = 4 << 20;
     /// Bytes of plaintext that are sealed together: the unit of random reads.
     SEGMENT_BYTES: usize = 16 << 10;
@@ -283,7 +283,7 @@ pub mod inode {
         SIZE: usize = 8;
         /// Last modification, u64: seconds << 30 | nanoseconds.
         MTIME: usize = 16;
-        /// Data workers that received a piece since the slot was taken: bit n is worker n. u32.
+        /// Workers that received a piece since the slot was taken: bit n is the worker of ring n. u32.
         TOUCHED: usize = 24;
         /// First errno of a failed settle that no fsync or close has reported yet. u32.
         ERRNO: usize = 28;
