@@ -15,8 +15,8 @@ export const SEGMENT_BYTES = 16384;
 export const INLINE_BYTES = 4096;
 /** Bytes of a chunk id (BLAKE3). */
 export const CHUNK_ID_BYTES = 32;
-/** Packed payloads start at multiples of this inside a frame, in bytes: one cache line. */
-export const PACK_BYTES = 64;
+/** Packed payloads start at multiples of this inside a frame, in bytes: one behind the other, so that a stream of small writes stays one piece. */
+export const PACK_BYTES = 1;
 /** "No frame", "no request", "no slot". */
 export const NONE = 0xffff_ffff;
 /** The most data workers of one mount; the tree worker comes on top. */
@@ -90,7 +90,7 @@ export const kind = {
   DISCARD: 4,
   /** tree → data: forget the inode slot (settling what is dirty first unless B is 1), then acknowledge. A: token. */
   DROP: 5,
-  /** tree → data: one extent of the region that was asked for; data → tree: patch this extent into the file. A: chunk length, B: offset in the chunk, PAYLOAD: chunk id. */
+  /** data → tree: patch this extent into the file. A: chunk length, B: offset in the chunk, PAYLOAD: chunk id. */
   EXTENT: 6,
   /** tree → data: the region at OFFSET is answered. B: errno or 0, LENGTH: inline bytes in the inode's cell, A: 1 when the region is inline. */
   LOADED: 7,
@@ -114,6 +114,8 @@ export const kind = {
   SYNCED: 16,
   /** tree → data: start settling what is dirty of every inode (autocommit, unmount), acknowledge when done. A: token. */
   SETTLE_ALL: 17,
+  /** tree → data: one extent of the region that was asked for, in the words of EXTENT. */
+  KNOWN: 18,
 } as const;
 
 export const command = {
@@ -144,7 +146,7 @@ export const command = {
 export const source = {
   /** frame, offset, bytes */
   FRAME: 1,
-  /** bytes, offset in the chunk, chunk length, eight words of chunk id */
+  /** offset in the chunk, bytes, eight words of chunk id */
   CHUNK: 2,
   /** inode slot, offset, bytes */
   INLINE: 3,
@@ -204,7 +206,7 @@ export const request = {
   PID: 40,
   /** Bytes of the whole body. */
   BODY_LENGTH: 44,
-  /** Frame with the body's bytes from REQUEST_BODY_BYTES on, or NONE. */
+  /** Frame with the body's bytes from `REQUEST_BODY_BYTES` on, or NONE. */
   FRAME: 48,
   /** Offset of those bytes in the frame. */
   FRAME_OFFSET: 52,
@@ -230,3 +232,61 @@ export const inode = {
   /** Size in bytes when the slot was taken, f64: regions behind it are empty until this mount writes them. */
   STORED: 40,
 } as const;
+
+/** Sizes of a mount and the offsets that native/layout works out for them; for tests. */
+export const controlExamples = [
+  {
+    frames: 64,
+    dataWorkers: 1,
+    requests: 4096,
+    bodies: 266_240,
+    inodes: 4_460_544,
+    rings: 8_658_944,
+    bytes: 10_756_608,
+  },
+  {
+    frames: 1024,
+    dataWorkers: 2,
+    requests: 4096,
+    bodies: 266_240,
+    inodes: 4_460_544,
+    rings: 8_658_944,
+    bytes: 11_805_440,
+  },
+  {
+    frames: 1025,
+    dataWorkers: 2,
+    requests: 4096,
+    bodies: 266_240,
+    inodes: 4_460_544,
+    rings: 8_663_040,
+    bytes: 11_809_536,
+  },
+  {
+    frames: 256,
+    dataWorkers: 4,
+    requests: 4096,
+    bodies: 266_240,
+    inodes: 4_460_544,
+    rings: 8_658_944,
+    bytes: 13_903_104,
+  },
+  {
+    frames: 2049,
+    dataWorkers: 7,
+    requests: 4096,
+    bodies: 266_240,
+    inodes: 4_460_544,
+    rings: 8_667_136,
+    bytes: 17_057_792,
+  },
+  {
+    frames: 65_536,
+    dataWorkers: 31,
+    requests: 4096,
+    bodies: 266_240,
+    inodes: 4_460_544,
+    rings: 8_916_992,
+    bytes: 42_479_616,
+  },
+] as const;

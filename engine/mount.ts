@@ -100,7 +100,8 @@ class ServedMount implements Mount {
   readonly #port: MessagePort;
   readonly #treePort: MessagePort;
   readonly #tasks: Promise<void>[] = [];
-  readonly #reports = new Map<TreeReport['type'], (report: TreeReport) => void>();
+  /** Who waits for which report, in the order in which they asked. */
+  readonly #reports: { type: TreeReport['type']; resolve: (report: TreeReport) => void }[] = [];
   readonly #frontEnded: Promise<void>;
   /** Rejects when a thread dies. */
   readonly #failure: Promise<never>;
@@ -219,7 +220,7 @@ class ServedMount implements Mount {
   /** The next report of a kind; rejects when a thread dies, because then it may never come. */
   #report(type: TreeReport['type']): Promise<TreeReport> {
     const report = new Promise<TreeReport>((resolve) => {
-      this.#reports.set(type, resolve);
+      this.#reports.push({ type, resolve });
     });
     return Promise.race([report, this.#failure]);
   }
@@ -229,7 +230,8 @@ class ServedMount implements Mount {
       this.#options.log.error({ what: report.what }, 'a record of the tree cannot be read');
       return;
     }
-    this.#reports.get(report.type)?.(report);
+    const index = this.#reports.findIndex((waiting) => waiting.type === report.type);
+    if (index >= 0) this.#reports.splice(index, 1)[0]?.resolve(report);
   }
 
   #order(order: TreeOrder): void {
@@ -251,6 +253,8 @@ class ServedMount implements Mount {
     this.#options.log.error({ err: error }, what);
     this.#sayFailure(error);
     if (this.#mounted) native().abort(this.#engine);
+    // Fronts may wait for frames that nobody will free any more.
+    native().stop(this.#engine);
   }
 
   // ---- the end ----

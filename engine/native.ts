@@ -21,9 +21,12 @@ export interface Native {
     timeoutMicros: number,
   ): number;
   arm(engine: number, worker: number): boolean;
-  seal(engine: number, key: Uint8Array, plain: Uint8Array, out: Uint8Array): number;
-  unseal(engine: number, key: Uint8Array, sealed: Uint8Array, out: Uint8Array): number;
-  nameHash(engine: number, ino: number, name: Uint8Array, out: Uint8Array): void;
+  /** Memory of the calling thread for the three below: equal parts for the key, what goes in, and what comes out. */
+  setScratch(view: Uint8Array): void;
+  seal(engine: number, keyBytes: number, plainBytes: number): number;
+  /** Bytes, or -1 when the value is not authentic. */
+  unseal(engine: number, keyBytes: number, sealedBytes: number): number;
+  nameHash(engine: number, ino: number, nameBytes: number): void;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
   mount(engine: number, options: FrontOptions, ended: () => void): void;

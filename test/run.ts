@@ -3,9 +3,10 @@
  * Arguments are parts of paths; only tests whose path holds one of them run.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
-import { dirname, relative, sep } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { mountProblem } from './support/mount.ts';
 
 /** Milliseconds that one file may take; above every time limit inside the files. */
 const FILE_LIMIT_MS = 600_000;
@@ -20,14 +21,16 @@ function compiledTests(wanted: readonly string[]): string[] {
     .sort();
 }
 
+/** Whether a test mounts: what uses the support of mounts must not run beside another. */
 function isMountTest(path: string): boolean {
-  return path.startsWith(`mount${sep}`);
+  const code = readFileSync(join(root, path), 'utf8');
+  return /from '[./]*support\/(family|mount)\.js'/.test(code);
 }
 
 /** Runs a group of files, each in a process of its own; yields the exit status. */
 function runGroup(files: readonly string[], extra: readonly string[]): number {
   if (files.length === 0) return 0;
-  const paths = files.map((file) => relative(process.cwd(), `${root}${sep}${file}`));
+  const paths = files.map((file) => relative(process.cwd(), join(root, file)));
   const command = ['--test', '--test-reporter=spec', ...extra, ...paths];
   const { status } = spawnSync(process.execPath, command, { stdio: 'inherit' });
   return status ?? 1;
@@ -38,10 +41,16 @@ if (files.length === 0) {
   process.stderr.write('no test has such a name\n');
   process.exit(2);
 }
+const mountFiles = files.filter(isMountTest);
+const problem = process.env['MILLRACE_TEST_DIR'] === undefined ? mountProblem() : undefined;
+if (mountFiles.length > 0 && problem !== undefined) {
+  process.stderr.write(`the tests of mounts cannot run, which proves nothing: ${problem}\n`);
+  process.exit(1);
+}
 const limit = `--test-timeout=${FILE_LIMIT_MS}`;
 const units = runGroup(
   files.filter((file) => !isMountTest(file)),
   [limit],
 );
-const mounts = runGroup(files.filter(isMountTest), [limit, '--test-concurrency=1']);
+const mounts = runGroup(mountFiles, [limit, '--test-concurrency=1']);
 process.exit(units === 0 ? mounts : units);

@@ -3,7 +3,7 @@ import { COMMAND_WORDS, command, descriptor, NONE, OUT_BYTES } from '../engine/l
 import { native, POLL } from '../engine/native.ts';
 
 /** Words that the longest single command may need: a READ or SETTLE with its sources is checked by its writer. */
-const HEADROOM_WORDS = 16384;
+const HEADROOM_WORDS = 32768;
 
 /** A commands buffer of one worker, and its turns. Threads: the worker's own. */
 export class Commands {
@@ -44,7 +44,7 @@ export class Commands {
 
   /** Whether a turn may take on more; beyond that, what is written may be executed before the turn ends. */
   get hasRoom(): boolean {
-    return this.#length < COMMAND_WORDS / 2;
+    return this.#length < COMMAND_WORDS / 4;
   }
 
   /** Replaces a word that was written in this turn. */

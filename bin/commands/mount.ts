@@ -6,8 +6,9 @@ import pino from 'pino';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
 import { startDaemon } from '../daemon.ts';
+import { errnoName, Failure } from '../failure.ts';
 import { countIn, type MountFlags, mountFlags, mountOptionsHelp, sizeIn } from '../flags.ts';
-import { ensureKeyFile } from '../key-file.ts';
+import { ensureKeyFile, storeExists } from '../key-file.ts';
 import { type MountArguments, type MountSettings, mountSettings } from '../mount-settings.ts';
 import { preflight } from '../preflight.ts';
 import { serve } from '../server.ts';
@@ -21,11 +22,27 @@ function say(flags: MountArguments, text: string, fields: Record<string, unknown
   process.stdout.write(flags.json ? `${JSON.stringify(fields)}\n` : `${text}\n`);
 }
 
+/** Leaves a directory behind, before a key is made: nobody should keep the key of a store that cannot be. */
+function makeStoreDirectory(store: string): void {
+  if (storeExists(store)) return;
+  try {
+    mkdirSync(store, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new Failure(
+      {
+        message: `the store ${store} cannot be made (${errnoName(error) || String(error)})`,
+        hint: 'check the permissions of the directories above it, or name another with --store',
+      },
+      error,
+    );
+  }
+}
+
 /** Makes what a first use needs; throws when something of an earlier use is missing. */
 function prepare(settings: MountSettings, flags: MountArguments): void {
   preflight(settings);
+  makeStoreDirectory(settings.store);
   const { created } = ensureKeyFile(settings);
-  mkdirSync(settings.store, { recursive: true, mode: 0o700 });
   if (!created) return;
   const warning =
     `new key in ${settings.keyFile}: keep a copy of it in a safe place; ` +

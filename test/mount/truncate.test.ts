@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { family } from '../support/family.ts';
+import type { Outcome } from '../support/syscalls.ts';
 
 const KIB = 1_024;
 const MIB = 1_048_576;
@@ -89,9 +90,9 @@ both('fallocate reserves, or says that it cannot', async (p) => {
   const outcome = await p.process().call('truncate', p.at('file'), 0);
   assert.deepEqual(outcome, { value: null });
   await p.own('pwrite', 'f', { seed: 1, length: 10_000 }, 0);
-  const reserve = await p.own('batch', [['fallocate', 'f', 0, 0, 3 * MIB]]);
-  const refused = JSON.stringify(reserve).includes('errno');
-  if (refused) assert.deepEqual(reserve, [{ errno: 'EOPNOTSUPP' }]);
+  const [reserve] = (await p.own('batch', [['fallocate', 'f', 0, 0, 3 * MIB]])) as Outcome[];
+  // Linux has one number for both names.
+  if ('errno' in reserve!) assert.ok(['ENOTSUP', 'EOPNOTSUPP'].includes(reserve.errno));
   await p.ok('ftruncate', 'f', 3 * MIB);
   await p.ok('hash_handle', 'f');
 });

@@ -5,6 +5,7 @@
  * A *settle* turns plaintext into a stored chunk: in place when the whole region lies in frames, from a copy when a
  * part of it does (an append may still need the plaintext), into the inode's inline cell when the file is tiny.
  */
+import { constants } from 'node:os';
 import {
   descriptor,
   header,
@@ -18,13 +19,17 @@ import {
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Extent } from '../../engine/tree/types.ts';
 import { type Commands, doubleAt, Message } from '../commands.ts';
-import { PIECE, type Range, Region, type SettleJob, type Waiter } from './region.ts';
+import { type ParkedRead, PIECE, type Range, Region, type SettleJob, type Waiter } from './region.ts';
 import { SourceList } from './source-list.ts';
 
 /** A region in more pieces than this is settled from a copy: the list of sources must fit a command. */
 const PIECES_MAX = 1024;
-/** A region in more extents than this is rewritten as one chunk per stretch. */
+/** A region in more extents than this is rewritten as one extent per stretch. */
 const EXTENTS_MAX = 64;
+/** A region in more extents than this is rewritten as one, its holes filled with zeros. */
+const EXTENTS_DENSE = 512;
+/** Regions of one inode that a worker remembers without need. */
+const REGIONS_KEPT = 4096;
 /** READs of stored bytes up to this length are answered by the worker itself: handing them on costs more. */
 const URGENT_BYTES = 64 * 1024;
 /** First wait before a failed settle is tried again, and the longest, in milliseconds. */
@@ -80,8 +85,8 @@ export class DataWorker {
         return this.#settled(a, b, words.slice(word + descriptor.PAYLOAD, word + descriptor.WORDS));
       case kind.SYNC:
         return this.#sync(slot, a);
-      case kind.EXTENT:
-        return this.#extent(word, slot, offset, length);
+      case kind.KNOWN:
+        return this.#known(word, slot, offset, length);
       case kind.LOADED:
         return this.#loaded(word, slot, offset, length);
       case kind.INLINED:
@@ -124,6 +129,17 @@ export class DataWorker {
     if (region.isFull || region.pieces.length > PIECES_MAX) this.#settle(region);
   }
 
+  /** Forgets the oldest regions of an inode that need no work: the tree can tell them again. */
+  #prune(state: SlotState): void {
+    for (const region of state.regions.values()) {
+      if (state.regions.size <= REGIONS_KEPT / 2) return;
+      const isIdle = region.isSettled && !region.loading && region.parked.length === 0;
+      if (!isIdle || region.pieces.length > 0 || region.inlineBusy) continue;
+      state.regions.delete(region.index);
+      state.emptyFrom = Math.max(state.emptyFrom, region.index + 1);
+    }
+  }
+
   #touch(region: Region): void {
     this.#dirty.add(region);
     this.#slot(region.slot).active.add(region);
@@ -146,6 +162,7 @@ export class DataWorker {
     if (region === undefined) {
       region = new Region(slot, index);
       if (index >= state.emptyFrom) region.extents = [];
+      if (state.regions.size >= REGIONS_KEPT) this.#prune(state);
       state.regions.set(index, region);
     }
     return region;
@@ -210,19 +227,31 @@ export class DataWorker {
     const list = this.#list.clear();
     const ranges: Range[] = [];
     for (const { start, end } of this.#stretchesToSettle(region)) {
-      ranges.push({ start, end, chunkOffset: list.bytes });
-      region.sources(start, end, list);
-      if (list.isFull) break; // What is left stays dirty for the next job.
+      const chunkOffset = list.bytes;
+      ranges.push({ start, end: region.sources(start, end, list), chunkOffset });
+      if (list.isFull) break;
     }
     const job = this.#newJob(region, list.bytes, ranges, false);
-    for (const piece of region.pieces) {
-      const taken = ranges.some((r) => r.start <= piece.start && piece.end <= r.end);
-      if (piece.state !== PIECE.DIRTY || !taken) continue;
-      piece.state = PIECE.SETTLING;
-      region.dirtyBytes -= piece.end - piece.start;
+    this.#pin(region, ranges);
+    if (region.dirtyBytes > 0) {
+      // The list was full: what is left needs one more job, which everybody who waits must see end.
+      this.#dirty.add(region);
+      for (const entry of region.waiters) entry.target += 1;
     }
     this.#commands.settle(job.number, false, list.bytes, list.count);
     list.write(this.#commands);
+  }
+
+  /** Keeps the frames of all pieces in these ranges, clean ones too, for as long as the job may read them. */
+  #pin(region: Region, ranges: readonly Range[]): void {
+    let r = 0;
+    for (const piece of region.pieces) {
+      while (r < ranges.length && ranges[r].end <= piece.start) r += 1;
+      if (r === ranges.length) return;
+      if (piece.end <= ranges[r].start) continue;
+      if (piece.state === PIECE.DIRTY) region.dirtyBytes -= piece.end - piece.start;
+      piece.state = PIECE.SETTLING;
+    }
   }
 
   /** What is dirty; or everything, when what is stored is inline or in too many extents. */
@@ -234,9 +263,12 @@ export class DataWorker {
       if (last !== undefined && last.end === piece.start) last.end = piece.end;
       else dirty.push({ start: piece.start, end: piece.end });
     }
-    const extents = region.extents;
-    const join = extents !== undefined && extents.length + dirty.length > EXTENTS_MAX;
-    return join || region.inlineBytes > 0 ? region.stretches() : dirty;
+    if (region.inlineBytes > 0) return region.stretches();
+    // After a failure only what is new is tried: what is stored already may be what cannot be read.
+    if (region.extents === undefined || region.failures > 0) return dirty;
+    const extents = region.extents.length + dirty.length;
+    if (extents > EXTENTS_DENSE) return [{ start: 0, end: region.contentEnd }];
+    return extents > EXTENTS_MAX ? region.stretches() : dirty;
   }
 
   /** A tiny file: its bytes go into the inline cell, and from there into the tree. */
@@ -300,6 +332,7 @@ export class DataWorker {
     for (const piece of region.pieces) {
       if (piece.state === PIECE.SETTLING) piece.state = PIECE.CLEAN;
     }
+    if (region.pieces.length > PIECES_MAX / 2) region.dropClean(this.#commands);
     if (region.pieces.length > 0) this.#clean.add(region);
   }
 
@@ -307,8 +340,17 @@ export class DataWorker {
   #failed(job: SettleJob): void {
     const region = job.region;
     for (const piece of job.inPlace ?? []) {
-      piece.state = PIECE.DIRTY;
-      region.putBelow(piece, this.#commands);
+      // What was discarded meanwhile must not come back: only what is left of the ranges does.
+      for (const range of job.ranges) {
+        const start = Math.max(piece.start, range.start);
+        const end = Math.min(piece.end, range.end);
+        if (start >= end) continue;
+        this.#commands.hold(piece.frame);
+        const at = piece.at + start - piece.start;
+        const part = { start, end, frame: piece.frame, at, state: PIECE.DIRTY };
+        region.putBelow(part, this.#commands);
+      }
+      this.#commands.free(piece.frame);
     }
     for (const piece of region.pieces) {
       if (piece.state !== PIECE.SETTLING) continue;
@@ -412,7 +454,7 @@ export class DataWorker {
     this.#answer(region, { part, start, end: start + length });
   }
 
-  #answer(region: Region, read: { part: Region['parked'][number]['part']; start: number; end: number }): void {
+  #answer(region: Region, read: ParkedRead): void {
     if (region.job?.inPlace !== undefined) {
       region.parked.push(read); // The plaintext is becoming ciphertext; the store will have it.
       return;
@@ -422,11 +464,19 @@ export class DataWorker {
       return this.#load(region);
     }
     const list = this.#list.clear();
-    region.sources(read.start, read.end, list);
     const bytes = read.end - read.start;
+    if (region.sources(read.start, read.end, list) < read.end) return this.#readLater(region, read);
     const urgent = list.inMemory || bytes <= URGENT_BYTES;
     this.#commands.read(read.part, bytes, urgent, list.count);
     list.write(this.#commands);
+  }
+
+  /** The range lies in more pieces than a command can name: once they are stored, it lies in a few extents. */
+  #readLater(region: Region, read: ParkedRead): void {
+    region.dropClean(this.#commands);
+    if (region.failures > 0) return this.#failRead(read.part, constants.errno.EIO);
+    region.parked.push(read);
+    this.#settle(region);
   }
 
   #unpark(region: Region): void {
@@ -454,7 +504,7 @@ export class DataWorker {
     return index * 65536 + slot;
   }
 
-  #extent(word: number, slot: number, offset: number, length: number): void {
+  #known(word: number, slot: number, offset: number, length: number): void {
     const extents = this.#asked.get(this.#key(slot, Math.floor(offset / REGION_BYTES)));
     extents?.push({
       offset,
@@ -474,7 +524,8 @@ export class DataWorker {
     const errno = this.#words[word + descriptor.B];
     if (errno !== 0) return this.#loadFailed(region, errno);
     const isInline = this.#words[word + descriptor.A] === 1;
-    region.loaded(extents, isInline ? length : -1);
+    const holes = region.loaded(extents, isInline ? length : -1);
+    for (const { start, end } of holes) this.#discardInline(region, start, end);
     this.#unpark(region);
     if (region.settleWhenLoaded) {
       region.settleWhenLoaded = false;
@@ -553,15 +604,20 @@ export class DataWorker {
     if (discard) {
       for (const region of state.regions.values()) this.#discardIn(region, 0, REGION_BYTES);
     }
-    const done = (errno: number): void => {
+    const forget = (errno: number): void => {
+      // The inode may have been opened and written again since: that has to be stored first, too.
+      if (state.active.size > 0) {
+        return this.#await(state.active, { remaining: 0, errno: 0, patient: true, done: forget });
+      }
       for (const region of state.regions.values()) {
         for (const piece of region.pieces) this.#commands.free(piece.frame);
+        for (const read of region.parked) this.#failRead(read.part, constants.errno.EIO);
         this.#clean.delete(region);
       }
       this.#slots.delete(slot);
       this.#acknowledge(token, errno);
     };
-    this.#await(state.active, { remaining: 0, errno: 0, patient: true, done });
+    this.#await(state.active, { remaining: 0, errno: 0, patient: true, done: forget });
   }
 
   #acknowledge(token: number, errno: number): void {

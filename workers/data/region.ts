@@ -16,7 +16,7 @@ import type { SourceList } from './source-list.ts';
 export const PIECE = {
   /** Not stored, and no settle job has it. */
   DIRTY: 0,
-  /** A settle job copies it. */
+  /** A settle job copies it: its frame must stay until the job is done. */
   SETTLING: 1,
   /** Stored; kept so that an append can make a whole chunk of it. */
   CLEAN: 2,
@@ -236,12 +236,27 @@ export class Region {
     else if (this.extents !== undefined) this.extents = patchExtents(this.extents, change);
   }
 
-  /** Takes what the tree knows, with what has changed since it was asked. */
-  loaded(extents: Extent[], inlineBytes: number): void {
+  /**
+   * Takes what the tree knows, with what has changed since it was asked. Yields the discards that leave a hole inside
+   * of inline bytes: the caller zeroes these.
+   */
+  loaded(extents: Extent[], inlineBytes: number): { start: number; end: number }[] {
     this.loading = false;
     this.extents = extents;
     this.inlineBytes = inlineBytes;
-    for (const change of this.late.splice(0)) this.extents = patchExtents(this.extents, change);
+    const holes: { start: number; end: number }[] = [];
+    for (const change of this.late.splice(0)) {
+      this.extents = patchExtents(this.extents, change);
+      if (change.kind === 'extent') {
+        this.inlineBytes = -1; // Who stores extents takes the inline bytes along.
+      } else if (this.inlineBytes > change.offset - this.offset) {
+        const start = Math.max(0, change.offset - this.offset);
+        const end = change.offset + change.length - this.offset;
+        if (end >= this.inlineBytes) this.inlineBytes = start === 0 ? -1 : start;
+        else holes.push({ start, end });
+      }
+    }
+    return holes;
   }
 
   /** Whether the bytes can be told without asking the tree. */
@@ -256,8 +271,11 @@ export class Region {
     return at >= end;
   }
 
-  /** Collects where the bytes of a range come from; `knows` must hold. */
-  sources(start: number, end: number, list: SourceList): void {
+  /**
+   * Collects where the bytes of a range come from, as far as the list has room, and yields where that ends.
+   * `knows` must hold. The end is `end`, or the end of a piece.
+   */
+  sources(start: number, end: number, list: SourceList): number {
     let at = start;
     let i = this.#firstFrom(start);
     if (i > 0 && this.pieces[i - 1].end > start) i -= 1;
@@ -268,8 +286,10 @@ export class Region {
       const to = Math.min(piece.end, end);
       list.frame(piece.frame, piece.at + at - piece.start, to - at);
       at = to;
+      if (list.isFull) return at;
     }
     if (at < end) this.#storedSources(at, end, list);
+    return end;
   }
 
   #storedSources(start: number, end: number, list: SourceList): void {

@@ -2,13 +2,17 @@
 import { source } from '../../engine/layout.ts';
 import type { Commands } from '../commands.ts';
 
-/** Words that a list may take; Commands keeps as many free for one command. */
-const LIST_WORDS = 16_000;
-const CHUNK_SOURCE_WORDS = 12;
+/** Words from which on a list is full; Commands keeps more than twice as many free for one command. */
+const LIST_WORDS = 4000;
+/**
+ * Words that may come on top: the extents of one region, each with a hole before it (13 words). A region has fewer
+ * than EXTENTS_DENSE (512) before a settle, and one settle adds at most a list's worth of pieces (1000).
+ */
+const SLACK_WORDS = 1600 * 13;
 
 /** A reusable list of sources. Threads: its worker's own. */
 export class SourceList {
-  readonly #words = new Uint32Array(LIST_WORDS + CHUNK_SOURCE_WORDS);
+  readonly #words = new Uint32Array(LIST_WORDS + SLACK_WORDS);
   #length = 0;
   /** Sources in the list. */
   count = 0;
@@ -27,7 +31,7 @@ export class SourceList {
 
   /** Whether the list has room for no further source. */
   get isFull(): boolean {
-    return this.#length > LIST_WORDS - CHUNK_SOURCE_WORDS;
+    return this.#length >= LIST_WORDS;
   }
 
   #add(bytes: number): void {

@@ -105,7 +105,8 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
   let patience: number = LINGER_MICROS;
   for (let turns = 1; ; turns++) {
     // A sync ends on the event loop: then it must not wait for a lingering turn.
-    const pause = worker.isCollecting ? COLLECT_MICROS : LINGER_MICROS;
+    const isResting = !worker.isCollecting && !worker.isReclaiming;
+    const pause = isResting ? LINGER_MICROS : COLLECT_MICROS;
     const linger = worker.isSyncing ? 0 : Math.min(pause, patience);
     const ready = commands.turn(consumed, linger);
     consumed = 0;

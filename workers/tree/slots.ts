@@ -19,6 +19,8 @@ export interface OpenInode {
   readonly ino: number;
   openers: number;
   writers: number;
+  /** Counts opens since the slot was taken: tells whether it was opened again while workers were forgetting it. */
+  opens: number;
   /** What happened to the content since the last commit, in order. */
   pending: ContentChange[];
   /** The slot's count of writes at the last commit. */
@@ -56,6 +58,7 @@ export class Slots {
       open = this.#take(slot, attributes);
     }
     open.openers += 1;
+    open.opens += 1;
     if (write) open.writers += 1;
     this.#closed.delete(open);
     return open;
@@ -75,6 +78,7 @@ export class Slots {
       ino: attributes.ino,
       openers: 0,
       writers: 0,
+      opens: 0,
       pending: [],
       committedWrites: 0,
       unlinked: false,
@@ -135,9 +139,9 @@ export class Slots {
     this.#memory.doubles[this.#memory.inodeWord(slot, inode.SIZE) >>> 1] = size;
   }
 
-  /** From now on, workers that have forgotten the inode must take regions below `size` for unknown. */
-  setStored(slot: number, size: number): void {
-    this.#memory.doubles[this.#memory.inodeWord(slot, inode.STORED) >>> 1] = size;
+  /** From now on, a worker that has forgotten the inode must not take any region for empty. */
+  forgetStored(slot: number): void {
+    this.#memory.doubles[this.#memory.inodeWord(slot, inode.STORED) >>> 1] = Infinity;
   }
 
   /** Count of writes: differs from `committedWrites` while size and mtime are newer than the tree's. */

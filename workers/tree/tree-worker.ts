@@ -80,6 +80,8 @@ export interface TreeWorkerOptions {
 /** A commit that waits for the store's barrier. */
 interface Commit {
   open: OpenInode;
+  /** How many of its pending changes the barrier covers: later ones need the next. */
+  changes: number;
   done(errno: number): void;
 }
 
@@ -290,6 +292,7 @@ export class TreeWorker implements OpenInodes {
     const isSync = this.#words[base + (requestCell.OPCODE >>> 2)] === OPCODE.FSYNC;
     const open = this.#slots.bySlot(slot);
     if (open === undefined) return this.#reply(request, failed || constants.errno.EBADF, 0);
+    if (this.isCollecting) this.#mustFlush = true;
     this.#commit(open, (errno) => {
       const result = failed || errno;
       if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
@@ -303,8 +306,10 @@ export class TreeWorker implements OpenInodes {
   /** Writes what is pending of an inode into the tree once the store has it for good, then calls `done` in a turn. */
   #commit(open: OpenInode, done: (errno: number) => void): void {
     const chunks = open.pending.some((change) => change.kind === 'extent');
-    if (!this.#options.storeNeedsSync || !chunks) return done(this.#apply(open));
-    this.#waiting.push({ open, done });
+    if (!this.#options.storeNeedsSync || !chunks) {
+      return done(this.#apply(open, open.pending.length));
+    }
+    this.#waiting.push({ open, changes: 0, done });
     this.#startBarrier();
   }
 
@@ -315,25 +320,25 @@ export class TreeWorker implements OpenInodes {
     this.#barrierRuns = true;
     const token = this.#barriers.open(1, (errno) => {
       this.#barrierRuns = false;
-      for (const { open, done } of commits) done(errno || this.#apply(open));
+      for (const { open, changes, done } of commits) done(errno || this.#apply(open, changes));
       this.#startBarrier();
     });
+    for (const commit of commits) commit.changes = commit.open.pending.length;
     this.commands.syncStore(token);
   }
 
-  /** Writes size, mtime and pending changes of an inode: 0 or an errno. Within a transaction. */
-  #apply(open: OpenInode): number {
+  /** Writes size, mtime and the first pending changes of an inode: 0 or an errno. Within a transaction. */
+  #apply(open: OpenInode, count: number): number {
     const writes = this.#slots.writesOf(open.slot);
     if (open.pending.length === 0 && writes === open.committedWrites) return 0;
-    const changes = open.pending;
-    open.pending = [];
+    const changes = open.pending.splice(0, count);
     open.committedWrites = writes;
     this.#mustFlush = true;
     const { seconds, nanoseconds } = this.#slots.mtimeOf(open.slot);
     const update = { size: this.#slots.sizeOf(open.slot), mtime: { seconds, nanoseconds } };
     const result = this.#tree.applyContent(open.ino, changes, update);
     if (typeof result !== 'number') return 0;
-    open.pending = changes;
+    open.pending.unshift(...changes);
     open.committedWrites = -1;
     return result;
   }
@@ -424,7 +429,7 @@ export class TreeWorker implements OpenInodes {
   ): void {
     const { slot, offset } = at;
     for (const extent of extents) {
-      const message = this.#message.begin(kind.EXTENT, slot, extent.offset, extent.length);
+      const message = this.#message.begin(kind.KNOWN, slot, extent.offset, extent.length);
       this.#tell(worker, message.a(extent.chunkLength).b(extent.chunkOffset).id(extent.id));
     }
     const bytes = inline?.length ?? 0;
@@ -497,23 +502,26 @@ export class TreeWorker implements OpenInodes {
     this.#slots.setSize(open.slot, size);
     if (patch.mtime !== undefined) this.#slots.setMtime(open.slot, patch.mtime);
     open.committedWrites = -1;
-    if (grows) {
-      const errno = this.#apply(open);
-      return errno !== 0 ? -errno : this.#changeAttributes(ino, patch, answer);
-    }
-    this.#shrink(open, discard, request.slot, patch);
+    if (grows) this.#commitResize(open, request.slot, patch);
+    else this.#shrink(open, discard, request.slot, patch);
     return PENDING;
+  }
+
+  #commitResize(open: OpenInode, request: number, patch: AttributesPatch): void {
+    this.#commit(open, (errno) => {
+      const outcome = errno !== 0 ? -errno : this.#changeAttributes(open.ino, patch, this.#begin());
+      this.#finish(request, outcome);
+    });
   }
 
   /** Has the data workers discard what is cut off, then commits and answers. */
   #shrink(open: OpenInode, discard: ContentChange, request: number, patch: AttributesPatch): void {
     const { size = 0 } = patch;
+    // Pending at once, so that nobody is told of bytes beyond the end; and again behind what workers had on its way.
+    open.pending.push(discard);
     const token = this.#barriers.open(this.#owners, () => {
       open.pending.push(discard);
-      this.#commit(open, (errno) => {
-        const outcome = errno !== 0 ? -errno : this.#changeAttributes(open.ino, patch, this.#begin());
-        this.#finish(request, outcome);
-      });
+      this.#commitResize(open, request, patch);
     });
     const message = this.#message.begin(kind.DISCARD, open.slot, size, 0);
     this.#tellAll(message.a(token).double(Number.POSITIVE_INFINITY));
@@ -548,21 +556,28 @@ export class TreeWorker implements OpenInodes {
     for (const open of inodes) {
       if (open.dropping) continue;
       open.dropping = true;
-      this.#slots.setStored(open.slot, this.#slots.sizeOf(open.slot));
-      const token = this.#barriers.open(this.#owners, () => this.#dropped(open));
+      this.#slots.forgetStored(open.slot);
+      const { opens } = open;
+      const token = this.#barriers.open(this.#owners, () => this.#dropped(open, opens));
       const message = this.#message.begin(kind.DROP, open.slot, 0, 0);
       this.#tellAll(message.a(token).b(open.unlinked ? 1 : 0));
     }
   }
 
-  #dropped(open: OpenInode): void {
-    open.dropping = false;
-    if (open.unlinked) open.pending = [];
+  /** All workers have forgotten the inode: the slot is free, unless somebody opened it again meanwhile. */
+  #dropped(open: OpenInode, opens: number): void {
+    if (open.unlinked && open.opens === opens) open.pending = [];
     this.#commit(open, (errno) => {
-      if (open.openers > 0 || errno !== 0) return;
+      open.dropping = false;
+      if (open.opens !== opens || errno !== 0) return;
       this.#slots.free(open);
       if (open.unlinked) this.#doomed.push(open.ino);
     });
+  }
+
+  /** Whether unlinked inodes wait to be deleted. */
+  get isReclaiming(): boolean {
+    return this.#doomed.length > 0;
   }
 
   /** Deletes a bounded part of what unlinked inodes leave behind. True: there is more to do. */
@@ -590,7 +605,7 @@ export class TreeWorker implements OpenInodes {
 
   /** Runs `task` as a turn without descriptors. */
   #outOfTurn(task: () => void): void {
-    this.#outUsed = 0;
+    // Answers of the last turn may not be sent yet: the out buffer is left as it is.
     this.#commitReplies.length = 0;
     this.#afterCommit = [];
     this.#transact(task);

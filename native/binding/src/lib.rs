@@ -14,6 +14,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Error, Result, Status};
 use napi_derive::napi;
 use registry::{Mounted, engine, forget, mounted, remember, remember_mount};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,32 +182,80 @@ pub fn arm(id: u32, worker: u32) -> Result<bool> {
     Ok(engine(id)?.arm(worker as usize))
 }
 
-/// Seal a value of the tree into `out`; its bytes.
+/// Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal parts (a multiple of
+/// 64 bytes each) for the key, what goes in, and what comes out. Arguments that are numbers cost a tenth of views.
+///
+/// The thread keeps the view for as long as it calls any of the three.
 #[napi]
-pub fn seal(id: u32, key: &[u8], plain: &[u8], mut out: Uint8Array) -> Result<u32> {
-    let engine = engine(id)?;
-    // SAFETY: the caller's buffer, used by no other thread.
-    let out = unsafe { out.as_mut() };
-    engine.vault.seal_value_into(key, plain, out).map(|n| n as u32).ok_or_else(|| failed("the value does not fit"))
+pub fn set_scratch(view: Uint8Array) {
+    SCRATCH.set(Some(Scratch { base: view.as_ptr().cast_mut(), part: view.len() / 3 }));
 }
 
-/// Open a sealed value into `out`; its bytes, or −1 when it is not authentic.
-#[napi]
-pub fn unseal(id: u32, key: &[u8], sealed: &[u8], mut out: Uint8Array) -> Result<i32> {
-    let engine = engine(id)?;
-    // SAFETY: the caller's buffer, used by no other thread.
-    let out = unsafe { out.as_mut() };
-    Ok(engine.vault.open_value_into(key, sealed, out).map_or(-1, |n| n as i32))
+/// Memory that a thread shares with its JavaScript, for arguments and results.
+#[derive(Clone, Copy)]
+struct Scratch {
+    base: *mut u8,
+    part: usize,
 }
 
-/// The keyed hash of a name into `out` (16 bytes).
+thread_local! {
+    static SCRATCH: Cell<Option<Scratch>> = const { Cell::new(None) };
+}
+
+/// The scratch memory's key and input, of so many bytes, and its output.
+struct Arguments<'a> {
+    key: &'a [u8],
+    input: &'a [u8],
+    out: &'a mut [u8],
+}
+
+/// Call `body` with this thread's arguments.
+fn with_scratch<T>(key: u32, input: u32, body: impl FnOnce(Arguments<'_>) -> T) -> Result<T> {
+    let Scratch { base, part } = SCRATCH.get().ok_or_else(|| failed("this thread has no scratch memory"))?;
+    let (key, input) = (key as usize, input as usize);
+    if key > part || input > part {
+        return Err(failed("the value does not fit"));
+    }
+    // SAFETY: three disjoint parts of the view that the thread keeps (see `set_scratch`); JavaScript, which runs on
+    // the same thread, does not touch it during the call, and `body` keeps nothing.
+    let arguments = unsafe {
+        Arguments {
+            key: std::slice::from_raw_parts(base, key),
+            input: std::slice::from_raw_parts(base.add(part), input),
+            out: std::slice::from_raw_parts_mut(base.add(2 * part), part),
+        }
+    };
+    Ok(body(arguments))
+}
+
+/// Seal a value of the tree from and to the scratch memory; its bytes.
 #[napi]
-pub fn name_hash(id: u32, ino: f64, name: &[u8], mut out: Uint8Array) -> Result<()> {
-    let hash = engine(id)?.vault.name_hash(ino as u64, name);
-    // SAFETY: the caller's buffer, used by no other thread.
-    let out = unsafe { out.as_mut() };
-    out.get_mut(..16).ok_or_else(|| failed("a name hash needs 16 bytes"))?.copy_from_slice(&hash);
-    Ok(())
+pub fn seal(id: u32, key_bytes: u32, plain_bytes: u32) -> Result<u32> {
+    let engine = engine(id)?;
+    with_scratch(key_bytes, plain_bytes, |Arguments { key, input, out }| {
+        engine.vault.seal_value_into(key, input, out).map(|n| n as u32)
+    })?
+    .ok_or_else(|| failed("the value does not fit"))
+}
+
+/// Open a sealed value from and to the scratch memory; its bytes, or −1 when it is not authentic.
+#[napi]
+pub fn unseal(id: u32, key_bytes: u32, sealed_bytes: u32) -> Result<i32> {
+    let engine = engine(id)?;
+    with_scratch(key_bytes, sealed_bytes, |Arguments { key, input, out }| {
+        engine.vault.open_value_into(key, input, out).map_or(-1, |n| n as i32)
+    })
+}
+
+/// The keyed hash (16 bytes) of a name from and to the scratch memory.
+#[napi]
+pub fn name_hash(id: u32, ino: f64, name_bytes: u32) -> Result<()> {
+    let engine = engine(id)?;
+    with_scratch(0, name_bytes, |Arguments { input, out, .. }| {
+        let hash = engine.vault.name_hash(ino as u64, input);
+        out.get_mut(..hash.len()).map(|out| out.copy_from_slice(&hash))
+    })?
+    .ok_or_else(|| failed("a name hash needs 16 bytes"))
 }
 
 /// Space of the store in bytes: total, free.

@@ -199,8 +199,8 @@ impl Engine {
     pub fn take_frame(&self) -> Result<u32, i32> {
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
-            if let Some(frame) = self.frames.take() {
-                self.memory.header(header::FREE_FRAMES).fetch_sub(1, Ordering::Relaxed);
+            if let Some((frame, left)) = self.frames.take() {
+                self.memory.header(header::FREE_FRAMES).store(left as u32, Ordering::Relaxed);
                 self.memory.frame_count(frame).store(1, Ordering::Relaxed);
                 return Ok(frame);
             }
@@ -251,7 +251,7 @@ impl Engine {
     pub fn take_request(&self) -> Option<u32> {
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
-            if let Some(slot) = self.requests.take() {
+            if let Some((slot, _)) = self.requests.take() {
                 let cell = self.memory.request(slot, millrace_layout::request::FRAME);
                 cell.store(NONE, Ordering::Relaxed);
                 return Some(slot);

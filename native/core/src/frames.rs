@@ -21,8 +21,11 @@ impl FreeList {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn take(&self) -> Option<u32> {
-        self.lock().pop()
+    /// The index that was given back last, and how many are left.
+    pub(crate) fn take(&self) -> Option<(u32, usize)> {
+        let mut free = self.lock();
+        let index = free.pop()?;
+        Some((index, free.len()))
     }
 
     pub(crate) fn give(&self, index: u32) -> usize {

@@ -233,14 +233,16 @@ impl Engine {
             }
             Err(errno) => words[descriptor::B] = errno as u32,
         }
+        self.send(worker, words);
+    }
+
+    /// Tell fronts whether the store takes data: while it does not, a full slab is an error and not a reason to wait.
+    fn note_store(&self, errno: i32) {
         // ORDER: a stale value only delays what fronts and statistics see.
-        let errno = result.err().unwrap_or(0) as u32;
         let cell = self.memory.header(header::STORE_ERRNO);
-        if cell.load(Ordering::Relaxed) != errno {
-            cell.store(errno, Ordering::Relaxed);
+        if cell.swap(errno as u32, Ordering::Relaxed) != errno as u32 {
             crate::frames::announce_freed(&self.memory);
         }
-        self.send(worker, words);
     }
 
     /// Hash, seal and store one chunk. In place: the frames' content becomes ciphertext, and their counts are given
@@ -280,7 +282,8 @@ impl Engine {
         // SAFETY: the pieces are frames whose counts the job owns, or this mover's scratch.
         let plain = buffers.pieces.iter().map(|p| unsafe { std::slice::from_raw_parts(p.ptr, p.len) });
         let id = self.vault.chunk_id_of(plain);
-        if self.store.has(&id)? {
+        let present = self.store.has(&id).inspect_err(|&errno| self.note_store(errno))?;
+        if present {
             self.add(header::BYTES_DEDUPLICATED, bytes);
             return Ok(id);
         }
@@ -295,8 +298,12 @@ impl Engine {
         object.extend(sealed.iter().map(|p| unsafe { IoSlice::new(std::slice::from_raw_parts(p.ptr, p.len)) }));
         match self.store.put(&id, &object) {
             Ok(put) if put.present => self.add(header::BYTES_DEDUPLICATED, bytes),
-            Ok(_) => self.add(header::BYTES_STORED, object.iter().map(|p| p.len()).sum()),
+            Ok(_) => {
+                self.note_store(0);
+                self.add(header::BYTES_STORED, object.iter().map(|p| p.len()).sum());
+            }
             Err(errno) => {
+                self.note_store(errno);
                 // SAFETY: the same pieces as sealed above, untouched since.
                 if unsafe { self.vault.unseal_pieces(&id, pieces, head) }.is_err() {
                     self.fail("a chunk could not be opened again after a failed put: memory is damaged".into());

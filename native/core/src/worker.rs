@@ -125,7 +125,8 @@ impl Engine {
         if spin >= timeout {
             return 0;
         }
-        if ring.arm(PARKED_NATIVE) {
+        // ORDER: `stop` sets its word before it looks who sleeps, we arm before we look at the word: one sees the other.
+        if ring.arm(PARKED_NATIVE) && !self.stopping() {
             futex::wait(ring.0.parked(), PARKED_NATIVE, timeout);
             ring.disarm();
         }

@@ -107,7 +107,7 @@ impl<'a> Landing<'a> {
     fn keep_rest(&mut self, frame: u32, used: usize) {
         let room = if self.pack == NONE { 0 } else { FRAME_BYTES - self.cursor };
         let rest = FRAME_BYTES - used.next_multiple_of(PACK_BYTES);
-        if rest <= room || rest < FRAME_BYTES / 4 {
+        if used > SMALL_BYTES || rest <= room {
             return;
         }
         if self.pack != NONE {

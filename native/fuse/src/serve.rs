@@ -201,7 +201,7 @@ impl Front<'_> {
         // ORDER: partner is `push_piece`.
         let mut touched = memory.inode(slot, inode::TOUCHED).load(Ordering::Acquire);
         let flush = self.head.opcode() == opcode::FLUSH;
-        if flush && (touched == 0 || self.head.handle() & handle::WRITE == 0) {
+        if flush && self.head.handle() & handle::WRITE == 0 {
             reply(self.fd, self.head.unique(), 0, &[]);
             return Ok(());
         }

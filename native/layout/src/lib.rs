@@ -49,8 +49,9 @@ layout! {
     INLINE_BYTES: usize = 4096;
     /// Bytes of a chunk id (BLAKE3).
     CHUNK_ID_BYTES: usize = 32;
-    /// Packed payloads start at multiples of this inside a frame, in bytes: one cache line.
-    PACK_BYTES: usize = 64;
+    /// Packed payloads start at multiples of this inside a frame, in bytes: one behind the other, so that a stream of
+    /// small writes stays one piece.
+    PACK_BYTES: usize = 1;
     /// "No frame", "no request", "no slot".
     NONE: u32 = 0xffff_ffff;
     // ---- threads ----
@@ -136,8 +137,7 @@ pub mod kind {
         DISCARD: u32 = 4;
         /// tree → data: forget the inode slot (settling what is dirty first unless B is 1), then acknowledge. A: token.
         DROP: u32 = 5;
-        /// tree → data: one extent of the region that was asked for; data → tree: patch this extent into the file.
-        /// A: chunk length, B: offset in the chunk, PAYLOAD: chunk id.
+        /// data → tree: patch this extent into the file. A: chunk length, B: offset in the chunk, PAYLOAD: chunk id.
         EXTENT: u32 = 6;
         /// tree → data: the region at OFFSET is answered. B: errno or 0, LENGTH: inline bytes in the inode's cell, A: 1 when the region is inline.
         LOADED: u32 = 7;
@@ -161,6 +161,8 @@ pub mod kind {
         SYNCED: u32 = 16;
         /// tree → data: start settling what is dirty of every inode (autocommit, unmount), acknowledge when done. A: token.
         SETTLE_ALL: u32 = 17;
+        /// tree → data: one extent of the region that was asked for, in the words of EXTENT.
+        KNOWN: u32 = 18;
     }
 }
 
@@ -197,7 +199,7 @@ pub mod source {
     layout! {
         /// frame, offset, bytes
         FRAME: u32 = 1;
-        /// bytes, offset in the chunk, chunk length, eight words of chunk id
+        /// offset in the chunk, bytes, eight words of chunk id
         CHUNK: u32 = 2;
         /// inode slot, offset, bytes
         INLINE: u32 = 3;
@@ -265,7 +267,7 @@ pub mod request {
         PID: usize = 40;
         /// Bytes of the whole body.
         BODY_LENGTH: usize = 44;
-        /// Frame with the body's bytes from REQUEST_BODY_BYTES on, or NONE.
+        /// Frame with the body's bytes from `REQUEST_BODY_BYTES` on, or NONE.
         FRAME: usize = 48;
         /// Offset of those bytes in the frame.
         FRAME_OFFSET: usize = 52;

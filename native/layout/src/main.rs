@@ -8,13 +8,7 @@ fn constants(out: &mut String, indent: &str, table: &[layout::Constant], field: 
         let text: Vec<&str> = constant.text.lines().map(str::trim).collect();
         let text = text.join(" ").replace("\\[", "[").replace("\\]", "]");
         let _ = writeln!(out, "{indent}/** {text} */");
-        let value = if constant.value >= 65536 && constant.value != u64::from(layout::NONE) {
-            grouped(constant.value)
-        } else if constant.value == u64::from(layout::NONE) {
-            "0xffff_ffff".into()
-        } else {
-            constant.value.to_string()
-        };
+        let value = literal(constant.value);
         let _ = if field {
             writeln!(out, "{indent}{}: {value},", constant.name)
         } else {
@@ -23,7 +17,40 @@ fn constants(out: &mut String, indent: &str, table: &[layout::Constant], field: 
     }
 }
 
-/// 1048576 as 1_048_576.
+fn literal(value: u64) -> String {
+    match value {
+        none if none == u64::from(layout::NONE) => "0xffff_ffff".into(),
+        large if large >= 65536 => grouped(large),
+        small => small.to_string(),
+    }
+}
+
+/// What `Control::new` says about a few sizes: the offsets that TypeScript works out by itself are tested with these.
+fn examples(out: &mut String) {
+    out.push_str("\n/** Sizes of a mount and the offsets that native/layout works out for them; for tests. */\n");
+    out.push_str("export const controlExamples = [\n");
+    // The smallest mount, one frame either side of a page of counts, the default, more than a shard, the largest.
+    for (frames, data_workers) in [(64, 1), (1024, 2), (1025, 2), (256, 4), (2049, 7), (65_536, 31)]
+    {
+        let control = layout::Control::new(frames, data_workers);
+        out.push_str("  {\n");
+        for (name, value) in [
+            ("frames", frames),
+            ("dataWorkers", data_workers),
+            ("requests", control.requests),
+            ("bodies", control.bodies),
+            ("inodes", control.inodes),
+            ("rings", control.rings),
+            ("bytes", control.bytes),
+        ] {
+            let _ = writeln!(out, "    {name}: {},", literal(value as u64));
+        }
+        out.push_str("  },\n");
+    }
+    out.push_str("] as const;\n");
+}
+
+/// 1048576 as `1_048_576`.
 fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
@@ -55,5 +82,6 @@ fn main() {
         constants(&mut out, "  ", table, true);
         out.push_str("} as const;\n");
     }
+    examples(&mut out);
     let _ = std::io::stdout().write_all(out.as_bytes());
 }
