@@ -3,11 +3,24 @@
  * on one tmpfs. Every job of every repetition finds fresh mounts; the systems take turns within it.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { freemem } from 'node:os';
 import path from 'node:path';
 import { Command } from 'commander';
-import { type ComparisonLine, comparisonTable } from './comparison.ts';
+import {
+  type ComparisonLine,
+  type ComparisonReport,
+  comparisonPage,
+  comparisonText,
+} from './comparison.ts';
 import { type MachineCard, machineCard, machineText } from './machine.ts';
 import {
   boundPeer,
@@ -23,7 +36,6 @@ import { buildBound, copyYardstick, findYardstick, runYardstick } from './yardst
 
 const DISK = '/dev/shm';
 const MIB = 2 ** 20;
-const SIZE_BYTES = 1024 * MIB;
 /** Writers, and the spare copy that a peer may keep in its cache. */
 const COPIES = 2;
 const JOBS =
@@ -39,12 +51,16 @@ interface CompareArguments {
   peers: string;
   quick?: boolean;
   mount?: string;
+  size: string;
+  write?: boolean;
 }
 
 interface Comparison {
   peers: Peer[];
   jobs: string[];
   repetitions: number;
+  /** The most bytes that one process of a job writes. */
+  sizeBytes: number;
   yardstick: string;
   scratch: string;
 }
@@ -80,13 +96,13 @@ function choosePeers(flags: CompareArguments, yardstick: string): Peer[] {
   return peers;
 }
 
-/** 1 GiB a process, or what memory has room for while all systems hold their data, in 64 MiB steps. */
-function sizeFor(job: string, systems: number): number {
+/** The size that was asked for, or what memory has room for while all systems hold their data, in 64 MiB steps. */
+function sizeFor(job: string, systems: number, wantedBytes: number): number {
   const processes = Number(/:jobs=(\d+)/.exec(job)?.[1] ?? 1);
   const { bavail, bsize } = statfsSync(DISK);
   const room = (Math.min(bavail * bsize, freemem()) * 0.8) / (systems + COPIES) / processes;
   const step = 64 * MIB;
-  return Math.max(step, Math.min(SIZE_BYTES, Math.floor(room / step) * step));
+  return Math.max(step, Math.min(wantedBytes, Math.floor(room / step) * step));
 }
 
 async function mountAll(peers: readonly Peer[], base: string, job: string) {
@@ -112,7 +128,7 @@ async function measureOnce(comparison: Comparison, job: string): Promise<Compari
   const [name = job] = job.split(':');
   const peers = comparison.peers.filter((peer) => peer.can(name));
   const base = mkdtempSync(path.join(DISK, 'millrace-bench-'));
-  const size = sizeFor(job, peers.length) / MIB;
+  const size = sizeFor(job, peers.length, comparison.sizeBytes) / MIB;
   const mounted = await mountAll(peers, base, name);
   try {
     const systems = mounted.map(({ name: system, directory, mount }) => ({
@@ -149,8 +165,23 @@ function saveResults(
   mkdirSync(directory, { recursive: true });
   const file = `${directory}/${new Date().toISOString().replace(/[:.]/g, '-')}.json`;
   const systems = Object.fromEntries(comparison.peers.map((peer) => [peer.name, peer.version()]));
-  writeFileSync(file, `${JSON.stringify({ machine, systems, lines }, undefined, 1)}\n`);
+  const sizes = { repetitions: comparison.repetitions, sizeBytes: comparison.sizeBytes };
+  const result = { at: new Date().toISOString(), machine, systems, ...sizes, lines };
+  writeFileSync(file, `${JSON.stringify(result, undefined, 1)}\n`);
   return file;
+}
+
+/** Writes what is to be kept with the sources: the page, and the lines that it was made from. */
+function keepResults(report: ComparisonReport, file: string): void {
+  writeFileSync(`${ROOT}bench/RESULTS.md`, comparisonPage(report));
+  copyFileSync(file, `${ROOT}bench/RESULTS.json`);
+  note('written: bench/RESULTS.md, bench/RESULTS.json');
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${text} is no positive whole number`);
+  return value;
 }
 
 async function run(flags: CompareArguments): Promise<void> {
@@ -168,18 +199,25 @@ async function run(flags: CompareArguments): Promise<void> {
     const comparison: Comparison = {
       peers: choosePeers(flags, yardstick),
       jobs: (flags.jobs ?? (flags.quick ? QUICK_JOBS : JOBS)).split(','),
-      repetitions: flags.quick ? 1 : Number(flags.reps),
+      repetitions: flags.quick ? 1 : positive(flags.reps),
+      sizeBytes: positive(flags.size) * MIB,
       yardstick,
       scratch,
     };
     const machine = machineCard();
     const lines = await measure(comparison);
-    const names = comparison.peers.map((peer) => peer.name);
-    process.stdout.write(
-      `${machineText(machine)}\n${comparison.repetitions} repetitions, median (min–max), ` +
-        `× is the ratio to ${names[0]}\n\n${comparisonTable(lines, names)}`,
-    );
-    note(`results in ${saveResults(machine, comparison, lines)}`);
+    const report: ComparisonReport = {
+      machine: machineText(machine),
+      systems: comparison.peers.map((peer) => ({ name: peer.name, version: peer.version() })),
+      repetitions: comparison.repetitions,
+      sizeBytes: comparison.sizeBytes,
+      command: ['npm run bench --', ...process.argv.slice(2)].join(' '),
+      lines,
+    };
+    process.stdout.write(comparisonText(report));
+    const file = saveResults(machine, comparison, lines);
+    note(`results in ${file}`);
+    if (flags.write) keepResults(report, file);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -193,6 +231,8 @@ await new Command('bench')
   .option('--jobs <list>', 'jobs of the yardstick, options after colons (default: all)')
   .option('--peers <list>', 'what to compare', 'bound,millrace,gocryptfs,rclone')
   .option('--quick', 'a few jobs, once')
+  .option('--size <MiB>', 'the most that one process writes, in MiB, a multiple of 64', '1024')
+  .option('--write', 'keep the result as bench/RESULTS.md and bench/RESULTS.json')
   .option('--mount <words>', 'more words for millrace mount, such as "--data-workers 2"')
   .action(run)
   .parseAsync();

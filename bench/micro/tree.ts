@@ -138,7 +138,9 @@ class Driver {
     const changes = [{ kind: 'inline', bytes: this.#content }] as const;
     const mtime = { seconds: 1_700_000_000, nanoseconds: 5_000_000 };
     this.watch.measure('content', () => {
-      this.#tree.transact(() => this.#tree.applyContent(ino, changes, { size: INLINE_BYTES, mtime }));
+      this.#tree.transact(() =>
+        this.#tree.applyContent(ino, changes, { size: INLINE_BYTES, mtime }),
+      );
     });
     this.watch.measure('flush at close', () => this.#kv.flush());
     return ino;
@@ -199,7 +201,9 @@ function report(costs: Record<string, Cost>, json: boolean): void {
   }
   for (const [name, { medianMicros, meanMicros }] of Object.entries(costs)) {
     const median = medianMicros.toFixed(1).padStart(8);
-    console.log(`${name.padEnd(20)} ${median} µs median ${meanMicros.toFixed(1).padStart(8)} µs mean`);
+    console.log(
+      `${name.padEnd(20)} ${median} µs median ${meanMicros.toFixed(1).padStart(8)} µs mean`,
+    );
   }
 }
 

@@ -2,29 +2,62 @@ import { Buffer } from 'node:buffer';
 import { MillraceError } from '../errors.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
 
-/** One key that differs from the Kv below: its new value, or undefined when it is removed. */
+/**
+ * Keys that are collected before a flush starts by itself. It is no larger because LMDB pays with
+ * every later commit for the pages that one transaction frees: a commit that removes 3000 keys
+ * makes those behind it ten times slower.
+ */
+const KEYS_MAX = 64;
+/** Bytes that are collected, superseded values included, before a flush starts by itself. */
+const BYTES_MAX = 1 << 20;
+/** Bytes of one block of the arena; a value of more than a quarter of it gets memory of its own. */
+const BLOCK_BYTES = 1 << 18;
+/** Length of a removed key's value. */
+const REMOVED = -1;
+
+/** One key that differs from the Kv below. Key and value lie behind one another in `block`. */
 interface Change {
-  readonly key: Uint8Array;
-  readonly value: Uint8Array | undefined;
+  readonly block: Uint8Array;
+  readonly at: number;
+  readonly keyBytes: number;
+  /** Bytes of the value, or REMOVED. */
+  readonly valueBytes: number;
+}
+
+/** How to take back one change: what was collected for the key before, if anything. */
+interface Undo {
+  readonly name: string;
+  readonly before: Change | undefined;
 }
 
 /**
  * A Kv that collects transactions and writes many of them below as one.
  *
- * A transaction is visible to this thread at once, but survives the end of the process only after `flush` (and the
- * end of the machine after `sync`). Most operations of a file system promise nothing until a file is closed or synced,
- * so a commit per operation would be waste: making a small file costs one commit instead of three.
+ * A transaction is visible to this thread at once, but survives the end of the process only after
+ * `flush` (and the end of the machine after `sync`). Most operations of a file system promise
+ * nothing until a file is closed or synced, so a commit per operation would be waste: making a
+ * small file costs one commit instead of three.
  *
- * A flush that fails leaves everything collected, and can be repeated: nothing is lost by an error of the store.
+ * A flush that fails leaves everything collected, and can be repeated: nothing is lost by an error
+ * of the store, and until one succeeds `isFailing` is true.
  *
- * **Bounds:** memory grows with the changes between two flushes; whoever transacts flushes when `size` says so.
+ * **Bounds:** when 64 keys or 1 MiB are collected, the end of a transaction flushes by itself; one
+ * transaction may be larger. While flushes fail that does not happen, and memory grows with every
+ * change: whoever transacts must refuse changes while `isFailing` (see `failure`), and call `flush`
+ * to learn whether the store has recovered.
+ *
+ * Threads: one thread uses one BufferedKv. Ownership: keys and values are copied; values that
+ * `get` and `scan` lend are valid until the next flush at most.
  */
 export class BufferedKv implements Kv, Transaction {
   readonly #below: Kv;
-  /** By key, as a Latin-1 string. */
-  readonly #collected = new Map<string, Change>();
-  #current: Map<string, Change> | undefined;
+  readonly #arena = new Arena();
+  /** By key, as a Latin-1 string: its order is the order of the bytes. */
+  readonly #changes = new Map<string, Change>();
+  #undo: Undo[] | undefined;
   #poisoned = false;
+  #failure: Error | undefined;
+  #closing: Promise<void> | undefined;
 
   constructor(below: Kv) {
     this.#below = below;
@@ -32,22 +65,40 @@ export class BufferedKv implements Kv, Transaction {
 
   /** Keys that the next flush will write. */
   get size(): number {
-    return this.#collected.size;
+    return this.#changes.size;
+  }
+
+  /** Bytes of memory that the collected changes hold, superseded ones included. */
+  get bytes(): number {
+    return this.#arena.bytes;
+  }
+
+  /** Whether the last flush failed: what was collected since the last good one lies in memory only. */
+  get isFailing(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** What the last flush failed with; undefined when it succeeded. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   transact<T>(body: (transaction: Transaction) => T): T {
-    if (this.#current !== undefined) return this.#join(body);
-    const current = new Map<string, Change>();
-    this.#current = current;
+    if (this.#undo !== undefined) return this.#join(body);
+    this.#assertOpen();
+    this.#undo = [];
     this.#poisoned = false;
+    let result: T;
     try {
-      const result = body(this);
+      result = body(this);
       if (this.#poisoned) throw new MillraceError('INVARIANT', 'a nested transaction failed');
-      for (const [name, change] of current) this.#collected.set(name, change);
-      return result;
-    } finally {
-      this.#current = undefined;
+      this.#undo = undefined;
+    } catch (error) {
+      this.#rollBack();
+      throw error;
     }
+    if (this.#isFull && !this.isFailing) this.#tryFlush();
+    return result;
   }
 
   #join<T>(body: (transaction: Transaction) => T): T {
@@ -59,23 +110,41 @@ export class BufferedKv implements Kv, Transaction {
     }
   }
 
+  #rollBack(): void {
+    const undo = this.#undo ?? [];
+    this.#undo = undefined;
+    for (let i = undo.length - 1; i >= 0; i--) {
+      const { name, before } = undo[i];
+      if (before === undefined) this.#changes.delete(name);
+      else this.#changes.set(name, before);
+    }
+  }
+
+  get #isFull(): boolean {
+    return this.#changes.size >= KEYS_MAX || this.#arena.bytes >= BYTES_MAX;
+  }
+
+  /** The transaction stands already: that it cannot be flushed yet is told by `isFailing`. */
+  #tryFlush(): void {
+    try {
+      this.flush();
+    } catch {
+      // Kept, to be flushed again.
+    }
+  }
+
   read<T>(body: (snapshot: Snapshot) => T): T {
+    this.#assertOpen();
     return body(this);
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
-    if (this.#current === undefined && this.#collected.size === 0) return this.#belowGet(key);
-    const name = nameOf(key);
-    const change = this.#current?.get(name) ?? this.#collected.get(name);
-    return change === undefined ? this.#belowGet(key) : change.value;
-  }
-
-  #belowGet(key: Uint8Array): Uint8Array | undefined {
-    return this.#below.read((snapshot) => snapshot.get(key));
+    const change = this.#changes.size === 0 ? undefined : this.#changes.get(nameOf(key));
+    return change === undefined ? this.#below.read((below) => below.get(key)) : valueOf(change);
   }
 
   put(key: Uint8Array, value: Uint8Array): void {
-    this.#change(key, value.slice());
+    this.#change(key, value);
   }
 
   remove(key: Uint8Array): void {
@@ -83,10 +152,12 @@ export class BufferedKv implements Kv, Transaction {
   }
 
   #change(key: Uint8Array, value: Uint8Array | undefined): void {
-    if (this.#current === undefined) {
+    if (this.#undo === undefined) {
       throw new MillraceError('INVARIANT', 'a key was changed outside of a transaction');
     }
-    this.#current.set(nameOf(key), { key: key.slice(), value });
+    const name = nameOf(key);
+    this.#undo.push({ name, before: this.#changes.get(name) });
+    this.#changes.set(name, this.#arena.add(key, value));
   }
 
   scan(
@@ -94,66 +165,152 @@ export class BufferedKv implements Kv, Transaction {
     to: Uint8Array,
     visit: (key: Uint8Array, value: Uint8Array) => boolean,
   ): void {
-    const changes = this.#changesBetween(from, to);
+    const names = this.#changedBetween(nameOf(from), nameOf(to));
+    if (names.length === 0) {
+      this.#below.read((below) => below.scan(from, to, visit));
+      return;
+    }
     let next = 0;
     let goesOn = true;
-    /** Visits the changes before `key`; true when one of them replaces it. */
-    const visitUntil = (key: Uint8Array | undefined): boolean => {
-      while (goesOn && next < changes.length) {
-        const change = changes[next];
-        const order = key === undefined ? -1 : Buffer.compare(change.key, key);
-        if (order > 0) return false;
+    /** Visits the changes before a key below; true when one of them replaces it. */
+    const visitUntil = (name: string | undefined): boolean => {
+      while (goesOn && next < names.length) {
+        const changed = names[next];
+        if (name !== undefined && changed > name) return false;
         next += 1;
-        if (change.value !== undefined) goesOn = visit(change.key, change.value);
-        if (order === 0) return true;
+        const change = this.#changes.get(changed) as Change;
+        const value = valueOf(change);
+        if (value !== undefined) goesOn = visit(keyOf(change), value);
+        if (changed === name) return true;
       }
       return false;
     };
-    this.#below.read((snapshot) =>
-      snapshot.scan(from, to, (key, value) => {
-        if (!visitUntil(key) && goesOn) goesOn = visit(key, value);
+    this.#below.read((below) =>
+      below.scan(from, to, (key, value) => {
+        if (!visitUntil(nameOf(key)) && goesOn) goesOn = visit(key, value);
         return goesOn;
       }),
     );
     visitUntil(undefined);
   }
 
-  /** What was changed in a range, in order of keys. Cost: all that is collected. */
-  #changesBetween(from: Uint8Array, to: Uint8Array): Change[] {
-    const found = new Map<string, Change>();
-    for (const changes of [this.#collected, this.#current ?? []]) {
-      for (const [name, change] of changes) {
-        if (Buffer.compare(change.key, from) >= 0 && Buffer.compare(change.key, to) < 0) {
-          found.set(name, change);
-        }
-      }
+  /** What was changed in a range, in order. Cost: all that is collected. */
+  #changedBetween(from: string, to: string): string[] {
+    const names: string[] = [];
+    for (const name of this.#changes.keys()) {
+      if (name >= from && name < to) names.push(name);
     }
-    return [...found.values()].sort((a, b) => Buffer.compare(a.key, b.key));
+    return names.length > 1 ? names.sort(inOrder) : names;
   }
 
-  /** Writes what was collected below, as one transaction. Throws STORE_IO, and keeps it, when that is refused. */
+  /**
+   * Writes what was collected below, as one transaction. Throws what the Kv below throws (STORE_IO
+   * when it refuses), and keeps everything then. Not within a transaction.
+   */
   flush(): void {
-    if (this.#collected.size === 0) return;
-    this.#below.transact((transaction) => {
-      for (const { key, value } of this.#collected.values()) {
-        if (value === undefined) transaction.remove(key);
-        else transaction.put(key, value);
+    if (this.#undo !== undefined) {
+      throw new MillraceError('INVARIANT', 'a transaction cannot be flushed before it ends');
+    }
+    if (this.#changes.size > 0) {
+      try {
+        this.#below.transact((below) => this.#writeAll(below));
+      } catch (error) {
+        this.#failure = error instanceof Error ? error : new Error(String(error));
+        throw error;
       }
-    });
-    this.#collected.clear();
+      this.#changes.clear();
+    }
+    this.#arena.clear();
+    this.#failure = undefined;
+  }
+
+  #writeAll(below: Transaction): void {
+    for (const change of this.#changes.values()) {
+      const value = valueOf(change);
+      if (value === undefined) below.remove(keyOf(change));
+      else below.put(keyOf(change), value);
+    }
   }
 
   async sync(): Promise<void> {
+    this.#assertOpen();
     this.flush();
     await this.#below.sync();
   }
 
-  async close(): Promise<void> {
-    this.flush();
-    await this.#below.close();
+  close(): Promise<void> {
+    this.#closing ??= this.#flushAndClose();
+    return this.#closing;
   }
+
+  async #flushAndClose(): Promise<void> {
+    try {
+      this.flush();
+    } finally {
+      await this.#below.close();
+    }
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) {
+      throw new MillraceError('CLOSED', 'the key-value store is closed');
+    }
+  }
+}
+
+/** Memory for keys and values that are all given up at once: an allocation each would cost more than the copy. */
+class Arena {
+  #block = new Uint8Array(BLOCK_BYTES);
+  #used = 0;
+  #bytes = 0;
+
+  /** Bytes that were added since the last `clear`. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  add(key: Uint8Array, value: Uint8Array | undefined): Change {
+    const keyBytes = key.length;
+    const length = keyBytes + (value?.length ?? 0);
+    this.#bytes += length;
+    const block = length > BLOCK_BYTES / 4 ? new Uint8Array(length) : this.#room(length);
+    const at = block === this.#block ? this.#used : 0;
+    if (block === this.#block) this.#used += length;
+    for (let i = 0; i < keyBytes; i++) block[at + i] = key[i];
+    if (value !== undefined) block.set(value, at + keyBytes);
+    return { block, at, keyBytes, valueBytes: value === undefined ? REMOVED : value.length };
+  }
+
+  /** A block with that much room behind what is used; full ones belong to their changes. */
+  #room(length: number): Uint8Array {
+    if (this.#used + length > BLOCK_BYTES) {
+      this.#block = new Uint8Array(BLOCK_BYTES);
+      this.#used = 0;
+    }
+    return this.#block;
+  }
+
+  /** Gives up everything: no change may be used any more. */
+  clear(): void {
+    this.#used = 0;
+    this.#bytes = 0;
+  }
+}
+
+function keyOf({ block, at, keyBytes }: Change): Uint8Array {
+  return block.subarray(at, at + keyBytes);
+}
+
+function valueOf({ block, at, keyBytes, valueBytes }: Change): Uint8Array | undefined {
+  if (valueBytes === REMOVED) return undefined;
+  return block.subarray(at + keyBytes, at + keyBytes + valueBytes);
 }
 
 function nameOf(key: Uint8Array): string {
   return Buffer.prototype.latin1Slice.call(key, 0, key.length);
+}
+
+function inOrder(a: string, b: string): number {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
 }

@@ -34,8 +34,8 @@ export interface MountOptions {
   threads: number
 }
 
-/** The keyed hash of a name into `out` (16 bytes). */
-export declare function nameHash(id: number, ino: number, name: Uint8Array, out: Uint8Array): void
+/** The keyed hash (16 bytes) of a name from and to the scratch memory. */
+export declare function nameHash(id: number, ino: number, nameBytes: number): void
 
 /** Whether the store needs a `SYNC_STORE` before a commit. */
 export declare function needsSync(id: number): boolean
@@ -66,8 +66,16 @@ export interface OpenOptions {
 /** One turn of a worker: see `Engine::poll`. */
 export declare function poll(id: number, worker: number, consumed: number, words: number, timeoutMicros: number): number
 
-/** Seal a value of the tree into `out`; its bytes. */
-export declare function seal(id: number, key: Uint8Array, plain: Uint8Array, out: Uint8Array): number
+/** Seal a value of the tree from and to the scratch memory; its bytes. */
+export declare function seal(id: number, keyBytes: number, plainBytes: number): number
+
+/**
+ * Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal parts (a multiple of
+ * 64 bytes each) for the key, what goes in, and what comes out. Arguments that are numbers cost a tenth of views.
+ *
+ * The thread keeps the view for as long as it calls any of the three.
+ */
+export declare function setScratch(view: Uint8Array): void
 
 /** Wake the tree worker's event loop by calling `wake`; without a function, never again. Tree worker only. */
 export declare function setWake(id: number, wake?: (() => void) | undefined | null): void
@@ -84,5 +92,5 @@ export declare function stop(id: number): void
 /** Unmount; the reason when it is refused. */
 export declare function unmount(id: number, lazy: boolean): string | null
 
-/** Open a sealed value into `out`; its bytes, or −1 when it is not authentic. */
-export declare function unseal(id: number, key: Uint8Array, sealed: Uint8Array, out: Uint8Array): number
+/** Open a sealed value from and to the scratch memory; its bytes, or −1 when it is not authentic. */
+export declare function unseal(id: number, keyBytes: number, sealedBytes: number): number

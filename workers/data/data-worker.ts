@@ -274,10 +274,13 @@ export class DataWorker {
   /** A tiny file: its bytes go into the inline cell, and from there into the tree. */
   #settleInline(region: Region): void {
     const end = region.contentEnd;
-    const list = this.#list.clear();
-    region.sources(0, end, list);
-    this.#commands.inline(region.slot, 0, list.count);
-    list.write(this.#commands);
+    for (let from = 0; from < end; ) {
+      const list = this.#list.clear();
+      const reached = region.sources(from, end, list);
+      this.#commands.inline(region.slot, from, list.count);
+      list.write(this.#commands);
+      from = reached;
+    }
     for (const piece of region.pieces) this.#commands.free(piece.frame);
     region.pieces = [];
     region.coveredBytes = 0;

@@ -49,6 +49,7 @@ export class VaultSealer implements Sealer {
   }
 
   open(key: Uint8Array, sealed: Uint8Array): Uint8Array | undefined {
+    if (sealed.length > VALUE_BYTES_MAX) return undefined;
     this.#put(key, 0);
     this.#put(sealed, INPUT_AT);
     const bytes = this.#native.unseal(this.#engine, key.length, sealed.length);
