@@ -81,7 +81,7 @@ export const MOUNT_OPTIONS: Readonly<Record<string, KnownOption>> = {
     wants: 'milliseconds from 0 to 3600000',
   },
   commit_interval: {
-    says: 'commit what is dirty after so many milliseconds without an fsync',
+    says: 'commit what is dirty after so many milliseconds without an fsync (default 5000)',
     check: (value) => milliseconds(3_600_000)(value) && Number(value) >= 10,
     wants: 'milliseconds from 10 to 3600000',
   },

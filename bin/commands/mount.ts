@@ -117,17 +117,17 @@ export function addMountCommand(program: Command): void {
     )
     .option(
       '--data-workers <n>',
-      'threads that chunk, hash and seal (default: one per core)',
+      'threads that decide about data, each with one that hashes and seals (default: one per core)',
       countIn({ min: 1, max: DATA_WORKERS_MAX }),
     )
     .option(
       '--fuse-threads <n>',
-      'threads that read /dev/fuse',
+      'threads that read /dev/fuse (default: 2)',
       countIn({ min: 1, max: FUSE_THREADS_MAX }),
     )
     .option(
       '--slab <size>',
-      'memory for data on its way, such as 256M or 1G; it never takes more',
+      'memory for data on its way, such as 512M or 1G; it never takes more (default: 256M)',
       slab,
     )
     .addOption(

@@ -67,7 +67,7 @@ function lockedMemoryRow(slabBytes: number): DoctorRow {
     name: 'RLIMIT_MEMLOCK',
     state: 'absent',
     detail,
-    advice: 'only RDMA transports need it: set memlock to unlimited in /etc/security/limits.conf',
+    advice: 'nothing: only RDMA transports need it, and this version has none',
   };
 }
 
@@ -122,7 +122,7 @@ function libraryRows(): DoctorRow[] {
     return {
       name: library,
       state: 'absent',
-      detail: `only for ${use}`,
+      detail: `only for ${use}, which this version does not have`,
       advice: `Debian: apt-get install ${debian}`,
     };
   });

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
   closeSync,
+  fdatasync,
   fstatSync,
   fsyncSync,
   openSync,
@@ -10,6 +11,7 @@ import {
 } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { promisify } from 'node:util';
 import { MillraceError } from '../errors.ts';
 
 /*
@@ -43,6 +45,9 @@ const HASH_BYTES = 32;
 const METAS_BYTES_MAX = 2 * 65_536;
 const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
 
+/** Makes a file's bytes, and the size that leads to them, durable. */
+const flushFile = promisify(fdatasync);
+
 interface Slot {
   sequence: number;
   bootId: string;
@@ -51,13 +56,16 @@ interface Slot {
 
 /**
  * Keeps, and after a power loss puts back, the meta pages of the last synced state of one LMDB
- * file.
+ * file. Its files stay open from the first save to `close`.
  */
 export class Anchor {
   readonly #dataPath: string;
   readonly #path: string;
   readonly #bootId: string;
   #sequence = 0;
+  /** The data file, and the anchor's own, from the first use on. */
+  #dataFile: number | undefined;
+  #file: number | undefined;
 
   /** `bootId` names this run of the machine; the kernel's own unless given. */
   constructor(dataPath: string, bootId: string = readBootId()) {
@@ -89,34 +97,35 @@ export class Anchor {
   /** The meta pages as they are now; `pageBytes` is the size of one. */
   readMetas(pageBytes: number): Buffer {
     const metas = Buffer.alloc(2 * pageBytes);
-    const file = openSync(this.#dataPath, 'r');
-    try {
-      const read = readSync(file, metas, 0, metas.length, 0);
-      if (read !== metas.length) {
-        throw new MillraceError('STORE_DAMAGED', 'the metadata file ends inside its meta pages');
-      }
-      return metas;
-    } finally {
-      closeSync(file);
+    this.#dataFile ??= openSync(this.#dataPath, 'r');
+    const read = readSync(this.#dataFile, metas, 0, metas.length, 0);
+    if (read !== metas.length) {
+      throw new MillraceError('STORE_DAMAGED', 'the metadata file ends inside its meta pages');
     }
+    return metas;
   }
 
   /**
    * Makes these meta pages the state that a power loss leads back to; everything that they lead to
-   * must be durable.
+   * must be durable. One call at a time. Only the flush waits in another thread.
    */
   async save(metas: Buffer): Promise<void> {
     const sequence = this.#sequence + 1;
+    this.#file ??= openSync(this.#path, sequence === 1 ? 'w' : 'r+', 0o600);
     const bytes = encode({ sequence, bootId: this.#bootId, metas });
-    const file = await openFile(this.#path, sequence === 1 ? 'w' : 'r+', 0o600);
-    try {
-      await file.write(bytes, 0, bytes.length, (sequence % SLOTS) * SLOT_BYTES);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    writeAll(this.#file, bytes, (sequence % SLOTS) * SLOT_BYTES);
+    await flushFile(this.#file);
     if (sequence === 1) await flushDirectory(dirname(this.#path));
     this.#sequence = sequence;
+  }
+
+  /** Lets go of both files; nothing may be read or saved afterwards, nor be under way. */
+  close(): void {
+    for (const file of [this.#dataFile, this.#file]) {
+      if (file !== undefined) closeSync(file);
+    }
+    this.#dataFile = undefined;
+    this.#file = undefined;
   }
 
   #newest(): Slot | undefined {

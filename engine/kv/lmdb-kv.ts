@@ -67,9 +67,14 @@ export interface LmdbKvOptions {
  *   anchor's, and the anchor's meta pages are put back: the file is, exactly, what the last sync
  *   made durable. Later commits are lost as a whole.
  *
+ * WRITEMAP would save the writes to the page cache, but lets LMDB write into holes of the file: a
+ * disk that is full then ends the process by SIGBUS instead of failing a commit.
+ *
  * Cost: pages that are freed between two syncs are reused after the second one only, so a sync
- * starts by itself every 2048 commits; it ends when the thread's event loop turns. Opening flushes
- * the file once.
+ * starts by itself every 2048 commits; it ends when the thread's event loop turns. Syncs that are
+ * asked for while one runs are one. Opening flushes the file once. A commit of a few keys takes
+ * some 40 µs; one that frees thousands of pages makes those behind it slower, because LMDB checks
+ * its list of free pages with each, so large changes should be cut into commits of about 64 keys.
  *
  * A flush that failed may have lost what it was to write, and the kernel reports that once: from
  * then on every sync fails, until the store is opened anew.
@@ -82,7 +87,9 @@ export class LmdbKv implements Kv, Transaction {
   readonly #internals: LmdbInternals;
   readonly #anchor: Anchor;
   #pin: Pin | undefined;
-  #syncing: Promise<void> = Promise.resolve();
+  /** The sync that runs, and the one behind it that everybody who asks meanwhile shares. */
+  #running: Promise<void> | undefined;
+  #queued: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #commitsToSync = COMMITS_PER_SYNC;
   #failure: MillraceError | undefined;
@@ -144,12 +151,20 @@ export class LmdbKv implements Kv, Transaction {
 
   put(key: Uint8Array, value: Uint8Array): void {
     this.#assertWriting();
-    this.#database.putSync(key, value as Buffer);
+    try {
+      this.#database.putSync(key, value as Buffer);
+    } catch (error) {
+      throw storeError('write', error);
+    }
   }
 
   remove(key: Uint8Array): void {
     this.#assertWriting();
-    this.#database.removeSync(key);
+    try {
+      this.#database.removeSync(key);
+    } catch (error) {
+      throw storeError('write', error);
+    }
   }
 
   scan(
@@ -178,14 +193,31 @@ export class LmdbKv implements Kv, Transaction {
     } finally {
       this.#pin?.done();
       this.#pin = undefined;
+      this.#anchor.close();
       await this.#database.close();
     }
   }
 
+  /** Starts a sync, or joins the one that is to start when the running one has ended. */
   #syncAfterOthers(): Promise<void> {
-    const syncing = this.#syncing.then(() => this.#flush());
-    this.#syncing = syncing.catch(() => {});
-    return syncing;
+    if (this.#running === undefined) return this.#startSync();
+    if (this.#queued === undefined) {
+      const start = (): Promise<void> => this.#startSync();
+      this.#queued = this.#running.then(start, start);
+    }
+    return this.#queued;
+  }
+
+  #startSync(): Promise<void> {
+    this.#queued = undefined;
+    const running = this.#flush();
+    this.#running = running;
+    // While another one is queued, the ended one stays: nobody may start beside it.
+    const ended = (): void => {
+      if (this.#queued === undefined) this.#running = undefined;
+    };
+    running.then(ended, ended);
+    return running;
   }
 
   /** Flushes the state of this moment, and makes it the one that survives a power loss. */

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Kv, Snapshot } from '../../engine/kv/kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
@@ -13,6 +14,10 @@ import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 const ENGINES: Record<string, (directory: string) => Promise<Kv>> = {
   memory: () => Promise.resolve(new MemoryKv()),
   lmdb: (directory) => LmdbKv.open({ path: join(directory, 'kv.mdb') }),
+  'buffered memory': () => Promise.resolve(new BufferedKv(new MemoryKv())),
+  'buffered lmdb': async (directory) => {
+    return new BufferedKv(await LmdbKv.open({ path: join(directory, 'kv.mdb') }));
+  },
 };
 
 class Abort extends Error {}
@@ -29,6 +34,7 @@ const batchOf = fc.record({
   ops: fc.array(opOf, { maxLength: 12 }),
   aborts: fc.boolean(),
   nested: fc.boolean(),
+  flushes: fc.boolean(),
   from: keyOf,
   to: keyOf,
 });
@@ -71,7 +77,7 @@ for (const engine of Object.keys(ENGINES)) {
   test(`${engine}: agrees with a map, whatever is committed or thrown away`, async () => {
     await withKv(engine, (kv) => {
       let oracle = new Map<string, string>();
-      const batch = fc.property(batchOf, ({ ops, aborts, nested, from, to }) => {
+      const batch = fc.property(batchOf, ({ ops, aborts, nested, flushes, from, to }) => {
         const next = new Map(oracle);
         const run = (): void => {
           kv.transact((transaction) => {
@@ -92,6 +98,7 @@ for (const engine of Object.keys(ENGINES)) {
         if (aborts) assert.throws(start, Abort);
         else start();
         if (!aborts) oracle = next;
+        if (flushes && kv instanceof BufferedKv) kv.flush();
         kv.read((snapshot) => {
           assert.deepEqual(contents(snapshot, FIRST, LAST), expected(oracle, FIRST, LAST));
         });

@@ -149,6 +149,29 @@ function slotSequence(anchor: Buffer, slot: number): bigint {
   return anchor.readBigUInt64LE(slot * 256 * 1024 + 8);
 }
 
+test('syncs that are asked for while one runs are one, and cover what was committed before', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const kv = await LmdbKv.open({ path, bootId: 'first' });
+    const running = kv.sync();
+    fill(kv, 4);
+    const joined = kv.sync();
+    assert.equal(kv.sync(), joined);
+    assert.notEqual(running, joined);
+    await joined;
+    const anchor = await readFile(`${path}-anchor`);
+    const sequence = Math.max(Number(slotSequence(anchor, 0)), Number(slotSequence(anchor, 1)));
+    assert.equal(sequence, 3);
+    const copy = join(directory, 'copy.mdb');
+    await copyFile(path, copy);
+    await copyFile(`${path}-anchor`, `${copy}-anchor`);
+    const restored = await LmdbKv.open({ path: copy, bootId: 'second' });
+    assertFilledWith(restored, 4);
+    await restored.close();
+    await kv.close();
+  });
+});
+
 test('syncs reuse what they free, and files are their owner’s alone', async () => {
   await inDirectory(async (directory) => {
     const path = join(directory, 'kv.mdb');

@@ -17,7 +17,8 @@ function writeInPieces(path: string, pieceBytes: number, pieces: number): void {
     for (let i = 0; i < pieces; i++) writeSync(fd, content, i * pieceBytes, pieceBytes);
     const back = Buffer.alloc(content.length + 1);
     let length = 0;
-    for (let n = -1; n !== 0; length += n) n = readSync(fd, back, length, back.length - length, length);
+    for (let n = -1; n !== 0; length += n)
+      n = readSync(fd, back, length, back.length - length, length);
     assert.equal(length, content.length);
     assert.ok(back.subarray(0, length).equals(content), 'what is read is what was written');
   } finally {

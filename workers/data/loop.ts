@@ -1,6 +1,7 @@
 /** The life of a data worker's thread: take a turn, handle what came, until the engine stops. */
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { Commands } from '../commands.ts';
+import { die, turnsToLive } from '../mortality.ts';
 import { DataWorker } from './data-worker.ts';
 
 /** Serves the ring of data worker `worker` (1 …) until the engine stops. Blocks its thread: it has no event loop. */
@@ -9,7 +10,8 @@ export function runDataWorker(memory: SharedMemory, engine: number, worker: numb
   const data = new DataWorker(memory, commands);
   let ticket = 0;
   let consumed = 0;
-  for (;;) {
+  for (let turns = turnsToLive('data'); ; turns--) {
+    if (turns <= 0) die();
     const ready = commands.turn(consumed, data.patienceMicros);
     if (ready < 0) return;
     for (let i = 0; i < ready; i++) data.handle(memory.descriptorWord(worker, ticket + i));

@@ -7,6 +7,7 @@ import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { Commands } from '../commands.ts';
+import { die, turnsToLive } from '../mortality.ts';
 import type { TreeOrder, TreeReport, TreeTask } from '../task.ts';
 import { VaultSealer } from './sealer.ts';
 import type { FileSystemStatistics } from './statistics.ts';
@@ -103,7 +104,9 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
   let ticket = 0;
   let consumed = 0;
   let patience: number = LINGER_MICROS;
+  const life = turnsToLive('tree');
   for (let turns = 1; ; turns++) {
+    if (turns > life) die();
     // A sync ends on the event loop: then it must not wait for a lingering turn.
     const isResting = !worker.isCollecting && !worker.isReclaiming;
     const pause = isResting ? LINGER_MICROS : COLLECT_MICROS;
