@@ -140,7 +140,9 @@ export class BufferedKv implements Kv, Transaction {
 
   get(key: Uint8Array): Uint8Array | undefined {
     const change = this.#changes.size === 0 ? undefined : this.#changes.get(nameOf(key));
-    return change === undefined ? this.#below.read((below) => below.get(key)) : valueOf(change);
+    return change === undefined
+      ? this.#below.read((below) => below.get(key))
+      : changedValue(change);
   }
 
   put(key: Uint8Array, value: Uint8Array): void {
@@ -179,8 +181,8 @@ export class BufferedKv implements Kv, Transaction {
         if (name !== undefined && changed > name) return false;
         next += 1;
         const change = this.#changes.get(changed) as Change;
-        const value = valueOf(change);
-        if (value !== undefined) goesOn = visit(keyOf(change), value);
+        const value = changedValue(change);
+        if (value !== undefined) goesOn = visit(changedKey(change), value);
         if (changed === name) return true;
       }
       return false;
@@ -226,9 +228,9 @@ export class BufferedKv implements Kv, Transaction {
 
   #writeAll(below: Transaction): void {
     for (const change of this.#changes.values()) {
-      const value = valueOf(change);
-      if (value === undefined) below.remove(keyOf(change));
-      else below.put(keyOf(change), value);
+      const value = changedValue(change);
+      if (value === undefined) below.remove(changedKey(change));
+      else below.put(changedKey(change), value);
     }
   }
 
@@ -297,11 +299,11 @@ class Arena {
   }
 }
 
-function keyOf({ block, at, keyBytes }: Change): Uint8Array {
+function changedKey({ block, at, keyBytes }: Change): Uint8Array {
   return block.subarray(at, at + keyBytes);
 }
 
-function valueOf({ block, at, keyBytes, valueBytes }: Change): Uint8Array | undefined {
+function changedValue({ block, at, keyBytes, valueBytes }: Change): Uint8Array | undefined {
   if (valueBytes === REMOVED) return undefined;
   return block.subarray(at + keyBytes, at + keyBytes + valueBytes);
 }

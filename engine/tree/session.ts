@@ -1,11 +1,13 @@
 import type { Kv, Transaction } from '../kv/kv.ts';
 import { ERRNO } from './errno.ts';
-import { COUNTERS_KEY, type KeyMaker } from './keys.ts';
+import { COUNTERS_KEY, type KeyMaker, NAME_HASH_BYTES } from './keys.ts';
 import type { Counters, Inode, RecordCodec } from './records.ts';
 import type { Errno, Sealer } from './types.ts';
 
 /** Decoded inodes that stay in memory, in each of two generations. */
 const CACHE_GENERATION_MAX = 32_768;
+/** Bytes of a name up to which its hash is remembered. */
+const HASHED_NAME_BYTES_MAX = 255;
 /** Inode numbers that are set aside by one write of the counters. */
 const INO_BLOCK = 1024;
 
@@ -45,6 +47,11 @@ export class Session {
   #young = new Map<number, Inode>();
   #old = new Map<number, Inode>();
   #counters: CounterState | undefined;
+  /** The name that was hashed last, and its hash: it is mostly asked for again. */
+  #hashedIno = -1;
+  #hashedBytes = 0;
+  readonly #hashedName = new Uint8Array(HASHED_NAME_BYTES_MAX);
+  readonly #hash = new Uint8Array(NAME_HASH_BYTES);
 
   constructor(options: SessionOptions) {
     this.#kv = options.kv;
@@ -127,8 +134,25 @@ export class Session {
     }
   }
 
+  /** The keyed hash of a name within an inode. Valid until the next call. */
   nameHash(ino: number, name: Uint8Array): Uint8Array {
-    return this.#sealer.nameHash(ino, name);
+    if (this.#isHashed(ino, name)) return this.#hash;
+    const hash = this.#sealer.nameHash(ino, name);
+    if (name.length > HASHED_NAME_BYTES_MAX) return hash;
+    for (let i = 0; i < NAME_HASH_BYTES; i++) this.#hash[i] = hash[i];
+    for (let i = 0; i < name.length; i++) this.#hashedName[i] = name[i];
+    this.#hashedIno = ino;
+    this.#hashedBytes = name.length;
+    return this.#hash;
+  }
+
+  #isHashed(ino: number, name: Uint8Array): boolean {
+    if (ino !== this.#hashedIno || name.length !== this.#hashedBytes) return false;
+    // Names of one directory mostly differ at their ends.
+    for (let i = name.length - 1; i >= 0; i--) {
+      if (this.#hashedName[i] !== name[i]) return false;
+    }
+    return true;
   }
 
   /** The inode, ENOENT when there is none, or EIO. */

@@ -7,6 +7,7 @@ import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { Commands } from '../commands.ts';
+import { Meter } from '../meter.ts';
 import { die, turnsToLive } from '../mortality.ts';
 import type { TreeOrder, TreeReport, TreeTask } from '../task.ts';
 import { VaultSealer } from './sealer.ts';
@@ -105,6 +106,7 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
   let consumed = 0;
   let patience: number = LINGER_MICROS;
   const life = turnsToLive('tree');
+  const meter = Meter.ofEnvironment('tree');
   for (let turns = 1; ; turns++) {
     if (turns > life) die();
     // A sync ends on the event loop: then it must not wait for a lingering turn.
@@ -113,9 +115,11 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
     const linger = worker.isSyncing ? 0 : Math.min(pause, patience);
     const ready = commands.turn(consumed, linger);
     consumed = 0;
-    if (ready < 0 || worker.isStopped) return;
+    if (ready < 0 || worker.isStopped) return meter?.report();
     if (ready > 0) {
+      meter?.begin(ready);
       consumed = worker.serve(ticket, ready);
+      meter?.end();
       ticket = (ticket + consumed) >>> 0;
       if (turns % TURNS_PER_BREATH === 0) await immediate();
       continue;
