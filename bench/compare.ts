@@ -41,9 +41,9 @@ const COPIES = 2;
 const JOBS =
   'stream-write,stream-write:jobs=2,stream-write:jobs=4,stream-write-128k,stream-write-torch,' +
   'stream-read,stream-read:jobs=2,stream-read:jobs=4,stream-read-mmap,' +
-  'randread-4k,randwrite-4k,small-files,small-files-fsync';
+  'randread-4k:direct,randwrite-4k,small-files,small-files-fsync';
 const QUICK_JOBS =
-  'stream-write,stream-write:jobs=2,stream-write-torch,stream-read,randread-4k,small-files';
+  'stream-write,stream-write:jobs=2,stream-write-torch,stream-read,randread-4k:direct,small-files';
 
 interface CompareArguments {
   reps: string;

@@ -268,7 +268,10 @@ class ServedMount implements Mount {
 
   /** Programs still use the mount: take it away from others, drain, then fail what they do next. */
   async #detach(refusal: string): Promise<void> {
-    this.#options.log.warn({ refusal }, 'the mount is in use: it is detached, and drained meanwhile');
+    this.#options.log.warn(
+      { refusal },
+      'the mount is in use: it is detached, and drained meanwhile',
+    );
     native().unmount(this.#engine, true);
     const gone = await Promise.race([
       this.#frontEnded.then(() => true),
@@ -353,7 +356,8 @@ function refused(directory: string, cause: unknown): MillraceError {
 
 function milliseconds(text: string | true | undefined, otherwise: number): number {
   const value = typeof text === 'string' ? Number(text) : otherwise;
-  if (!(value >= 0)) throw new MillraceError('USAGE', `${String(text)} is no number of milliseconds`);
+  if (!(value >= 0))
+    throw new MillraceError('USAGE', `${String(text)} is no number of milliseconds`);
   return value;
 }
 

@@ -12,4 +12,3 @@ export default async function main(task: WorkerTask): Promise<void> {
   if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
   else await runTreeWorker(memory, task);
 }
-

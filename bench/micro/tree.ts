@@ -84,7 +84,6 @@ class Driver {
   readonly #kv: BufferedKv;
   readonly #operations: Operations;
   readonly #answer = new Answer(new Uint8Array(OUT_BYTES));
-  readonly #out: Answer;
   readonly #content = Buffer.alloc(INLINE_BYTES, 7);
   readonly watch: Stopwatch = new Stopwatch();
 
@@ -95,7 +94,6 @@ class Driver {
       throw new Error('nobody asks for statistics');
     };
     this.#operations = new Operations({ tree, inodes: OPEN_INODES, ttl: TTL_MS, statfs });
-    this.#out = this.#answer;
   }
 
   /** Makes and closes files of 4 KiB in the root, and removes them. */
@@ -151,9 +149,9 @@ class Driver {
   }
 
   #handle(opcode: number, node: number, body: Uint8Array): number {
-    this.#out.begin(0, OUT_BYTES);
+    this.#answer.begin(0, OUT_BYTES);
     const request = { slot: 0, opcode, node, uid: 0, gid: 0, pid: 0, body };
-    return this.#operations.handle(request, this.#out);
+    return this.#operations.handle(request, this.#answer);
   }
 }
 

@@ -56,7 +56,7 @@ interface Slot {
 
 /**
  * Keeps, and after a power loss puts back, the meta pages of the last synced state of one LMDB
- * file. Its files stay open from the first save to `close`.
+ * file. Its files stay open from the first use to `close`.
  */
 export class Anchor {
   readonly #dataPath: string;
@@ -106,14 +106,23 @@ export class Anchor {
   }
 
   /**
-   * Makes these meta pages the state that a power loss leads back to; everything that they lead to
-   * must be durable. One call at a time. Only the flush waits in another thread.
+   * Writes down these meta pages; everything that they lead to must be durable. When it throws, as
+   * on a full disk, the saved state is the one before, and it can be tried again.
    */
-  async save(metas: Buffer): Promise<void> {
+  write(metas: Buffer): void {
     const sequence = this.#sequence + 1;
     this.#file ??= openSync(this.#path, sequence === 1 ? 'w' : 'r+', 0o600);
     const bytes = encode({ sequence, bootId: this.#bootId, metas });
     writeAll(this.#file, bytes, (sequence % SLOTS) * SLOT_BYTES);
+  }
+
+  /**
+   * Makes what was written last the state that a power loss leads back to. When it rejects, it is
+   * unknown which of the two it is. One call at a time.
+   */
+  async save(): Promise<void> {
+    if (this.#file === undefined) throw new MillraceError('INVARIANT', 'no meta pages to save');
+    const sequence = this.#sequence + 1;
     await flushFile(this.#file);
     if (sequence === 1) await flushDirectory(dirname(this.#path));
     this.#sequence = sequence;

@@ -77,7 +77,8 @@ export interface LmdbKvOptions {
  * its list of free pages with each, so large changes should be cut into commits of about 64 keys.
  *
  * A flush that failed may have lost what it was to write, and the kernel reports that once: from
- * then on every sync fails, until the store is opened anew.
+ * then on every sync fails, until the store is opened anew. A disk that is full fails commits and
+ * syncs only until there is room again.
  *
  * Threads: one thread uses one LmdbKv; flushes run on Node's thread pool. Values above 1 MiB are
  * lent from the map.
@@ -87,6 +88,8 @@ export class LmdbKv implements Kv, Transaction {
   readonly #internals: LmdbInternals;
   readonly #anchor: Anchor;
   #pin: Pin | undefined;
+  /** Keeps the state that a failed sync may or may not have made the anchor's. */
+  #doubtful: Pin | undefined;
   /** The sync that runs, and the one behind it that everybody who asks meanwhile shares. */
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
@@ -192,7 +195,9 @@ export class LmdbKv implements Kv, Transaction {
       await this.#syncAfterOthers();
     } finally {
       this.#pin?.done();
+      this.#doubtful?.done();
       this.#pin = undefined;
+      this.#doubtful = undefined;
       this.#anchor.close();
       await this.#database.close();
     }
@@ -226,16 +231,40 @@ export class LmdbKv implements Kv, Transaction {
     this.#commitsToSync = COMMITS_PER_SYNC;
     const pin = this.#database.useReadTransaction() as unknown as Pin;
     try {
-      const metas = this.#anchor.readMetas(this.#internals.db.stat().pageSize);
-      await this.#flushFile();
-      await this.#anchor.save(metas);
+      await this.#save();
     } catch (error) {
-      pin.done();
-      this.#failure = storeError('sync', error);
-      throw this.#failure;
+      // Where the anchor may name this state already, its pages must not be reused.
+      if (this.#failure === undefined) pin.done();
+      else this.#doubtful = pin;
+      throw error;
     }
     this.#pin?.done();
     this.#pin = pin;
+  }
+
+  async #save(): Promise<void> {
+    const metas = await this.#orNeverAgain(async () => {
+      const found = this.#anchor.readMetas(this.#internals.db.stat().pageSize);
+      await this.#flushFile();
+      return found;
+    });
+    try {
+      this.#anchor.write(metas);
+    } catch (error) {
+      // Nothing is lost: once there is room, the next sync succeeds.
+      throw storeError('sync', error);
+    }
+    await this.#orNeverAgain(() => this.#anchor.save());
+  }
+
+  /** Runs a step after whose failure it is unknown what the disk holds: every later sync fails too. */
+  async #orNeverAgain<T>(step: () => Promise<T>): Promise<T> {
+    try {
+      return await step();
+    } catch (error) {
+      this.#failure = storeError('sync', error);
+      throw this.#failure;
+    }
   }
 
   #flushFile(): Promise<void> {

@@ -70,8 +70,8 @@ export declare function poll(id: number, worker: number, consumed: number, words
 export declare function seal(id: number, keyBytes: number, plainBytes: number): number
 
 /**
- * Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal parts (a multiple of
- * 64 bytes each) for the key, what goes in, and what comes out. Arguments that are numbers cost a tenth of views.
+ * Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal
+ * parts for the key, what goes in, and what comes out. Numbers are cheaper to pass than views.
  *
  * The thread keeps the view for as long as it calls any of the three.
  */

@@ -19,7 +19,14 @@ import {
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Extent } from '../../engine/tree/types.ts';
 import { type Commands, doubleAt, Message } from '../commands.ts';
-import { type ParkedRead, PIECE, type Range, Region, type SettleJob, type Waiter } from './region.ts';
+import {
+  type ParkedRead,
+  PIECE,
+  type Range,
+  Region,
+  type SettleJob,
+  type Waiter,
+} from './region.ts';
 import { SourceList } from './source-list.ts';
 
 /** A region in more pieces than this is settled from a copy: the list of sources must fit a command. */
@@ -425,7 +432,8 @@ export class DataWorker {
 
   #dirtyOrSettling(): Set<Region> {
     const regions = new Set<Region>();
-    for (const state of this.#slots.values()) for (const region of state.active) regions.add(region);
+    for (const state of this.#slots.values())
+      for (const region of state.active) regions.add(region);
     return regions;
   }
 

@@ -685,10 +685,7 @@ function isStoreError(error: unknown): boolean {
 }
 
 /** Inline bytes after a discard: cut off, or zeroed where bytes follow. */
-function discardInline(
-  inline: Uint8Array,
-  change: { offset: number; length: number },
-): Uint8Array {
+function discardInline(inline: Uint8Array, change: { offset: number; length: number }): Uint8Array {
   const end = change.offset + change.length;
   if (change.offset >= inline.length) return inline;
   if (end >= inline.length) return inline.slice(0, change.offset);

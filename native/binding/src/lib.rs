@@ -3,6 +3,9 @@
 //! Only views over `SharedArrayBuffer`s cross the boundary (a bare one is refused by Node-API). The main thread's
 //! engine keeps a reference to each view, so that the memory stays mapped while native threads use it.
 
+#![expect(clippy::needless_pass_by_value, reason = "Node-API hands over owned values")]
+#![expect(clippy::must_use_candidate, reason = "JavaScript has no such notion")]
+
 mod registry;
 
 use millrace_core::{Config, Engine, Memory, Region};
@@ -46,7 +49,9 @@ fn read_vault(key_file: &str) -> Result<Vault> {
             }
         });
     if !valid {
-        return Err(failed(format!("{key_file} is not a key file: it must hold 64 hexadecimal digits")));
+        return Err(failed(format!(
+            "{key_file} is not a key file: it must hold 64 hexadecimal digits"
+        )));
     }
     Ok(Vault::from_kek(&kek))
 }
@@ -99,8 +104,9 @@ pub struct OpenOptions {
 #[napi]
 pub fn open(options: OpenOptions, report: Function<'_, String, ()>) -> Result<u32> {
     let vault = read_vault(&options.key_file)?;
-    let store = DirectoryStore::open(&PathBuf::from(&options.store))
-        .map_err(|e| failed(format!("{}: {}", options.store, std::io::Error::from_raw_os_error(e))))?;
+    let store = DirectoryStore::open(&PathBuf::from(&options.store)).map_err(|e| {
+        failed(format!("{}: {}", options.store, std::io::Error::from_raw_os_error(e)))
+    })?;
     let store: Arc<dyn ChunkStore> = millrace_store::with_faults(Arc::new(store));
     let shards: Vec<Region> = options.shards.iter().map(region).collect();
     // SAFETY: the views below are kept until `close`, which only forgets them when all threads have left.
@@ -182,8 +188,8 @@ pub fn arm(id: u32, worker: u32) -> Result<bool> {
     Ok(engine(id)?.arm(worker as usize))
 }
 
-/// Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal parts (a multiple of
-/// 64 bytes each) for the key, what goes in, and what comes out. Arguments that are numbers cost a tenth of views.
+/// Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal
+/// parts for the key, what goes in, and what comes out. Numbers are cheaper to pass than views.
 ///
 /// The thread keeps the view for as long as it calls any of the three.
 #[napi]
@@ -211,13 +217,14 @@ struct Arguments<'a> {
 
 /// Call `body` with this thread's arguments.
 fn with_scratch<T>(key: u32, input: u32, body: impl FnOnce(Arguments<'_>) -> T) -> Result<T> {
-    let Scratch { base, part } = SCRATCH.get().ok_or_else(|| failed("this thread has no scratch memory"))?;
+    let Scratch { base, part } =
+        SCRATCH.get().ok_or_else(|| failed("this thread has no scratch memory"))?;
     let (key, input) = (key as usize, input as usize);
     if key > part || input > part {
         return Err(failed("the value does not fit"));
     }
-    // SAFETY: three disjoint parts of the view that the thread keeps (see `set_scratch`); JavaScript, which runs on
-    // the same thread, does not touch it during the call, and `body` keeps nothing.
+    // SAFETY: three disjoint parts of the view that the thread keeps (see `set_scratch`);
+    // JavaScript runs on the same thread and does not touch it meanwhile; `body` keeps nothing.
     let arguments = unsafe {
         Arguments {
             key: std::slice::from_raw_parts(base, key),
@@ -261,7 +268,9 @@ pub fn name_hash(id: u32, ino: f64, name_bytes: u32) -> Result<()> {
 /// Space of the store in bytes: total, free.
 #[napi]
 pub fn space(id: u32) -> Result<Vec<f64>> {
-    let space = engine(id)?.space().map_err(|e| failed(std::io::Error::from_raw_os_error(e).to_string()))?;
+    let space = engine(id)?
+        .space()
+        .map_err(|e| failed(std::io::Error::from_raw_os_error(e).to_string()))?;
     Ok(vec![space.total_bytes as f64, space.free_bytes as f64])
 }
 

@@ -53,7 +53,11 @@ pub(crate) fn engine(id: u32) -> Result<Arc<Engine>> {
 
 pub(crate) fn mounted(id: u32) -> Result<Mounted> {
     let engines = ENGINES.read().unwrap_or_else(PoisonError::into_inner);
-    engines.get(id as usize).and_then(Option::as_ref).and_then(|e| e.mounted.clone()).ok_or_else(gone)
+    engines
+        .get(id as usize)
+        .and_then(Option::as_ref)
+        .and_then(|e| e.mounted.clone())
+        .ok_or_else(gone)
 }
 
 /// Wait until no native thread uses the engine, wipe its memory, and let go of it.
@@ -75,7 +79,10 @@ pub(crate) fn forget(id: u32) -> Result<()> {
             Err(shared) if std::time::Instant::now() > deadline => {
                 // A thread hangs in the store: keep the memory mapped for it rather than pull it away.
                 std::mem::forget(shared);
-                return Err(Error::new(Status::GenericFailure, "a native thread did not end".to_owned()));
+                return Err(Error::new(
+                    Status::GenericFailure,
+                    "a native thread did not end".to_owned(),
+                ));
             }
             Err(shared) => {
                 engine = shared;

@@ -3,8 +3,8 @@ use crate::engine::Engine;
 use crate::mover::Task;
 use crate::worker::Seat;
 use millrace_layout::{
-    COMMAND_WORDS, FRAME_BYTES, INLINE_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_SLOTS, command,
-    descriptor, header, source,
+    COMMAND_WORDS, FRAME_BYTES, INLINE_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_SLOTS,
+    command, descriptor, header, source,
 };
 use millrace_vault::ChunkId;
 use std::io::IoSlice;
@@ -104,7 +104,12 @@ impl Words<'_> {
 
 impl Engine {
     /// Execute the commands of one turn.
-    pub(crate) fn execute(&self, worker: usize, seat: &mut Seat, words: &[u32]) -> Result<(), Malformed> {
+    pub(crate) fn execute(
+        &self,
+        worker: usize,
+        seat: &mut Seat,
+        words: &[u32],
+    ) -> Result<(), Malformed> {
         let mut words = Words(words);
         while !words.0.is_empty() {
             match words.next()? {
@@ -113,7 +118,8 @@ impl Engine {
                     let (offset, bytes) = words.range(seat.out.bytes)?;
                     if errno == 0 {
                         // SAFETY: the out buffer is registered by this worker, which waits for this call to end.
-                        let data = unsafe { std::slice::from_raw_parts(seat.out.base.add(offset), bytes) };
+                        let data =
+                            unsafe { std::slice::from_raw_parts(seat.out.base.add(offset), bytes) };
                         self.answer(slot, &[IoSlice::new(data)]);
                     } else {
                         self.answer_errno(slot, errno as i32);
@@ -178,7 +184,9 @@ impl Engine {
         let request = words.index(REQUEST_SLOTS)?;
         let (frame, frame_offset) = (words.next()?, words.bytes(FRAME_BYTES)?);
         let (bytes, urgent) = (words.bytes(FRAME_BYTES)?, words.next()? != 0);
-        if frame != NONE && (frame as usize >= self.memory.frames() || frame_offset + bytes > FRAME_BYTES) {
+        if frame != NONE
+            && (frame as usize >= self.memory.frames() || frame_offset + bytes > FRAME_BYTES)
+        {
             return Err(Malformed);
         }
         let mut job = if urgent { std::mem::take(&mut seat.job) } else { self.movers.blank() };
@@ -209,7 +217,8 @@ impl Engine {
         seat.job.sources = sources;
         result.map_err(|_| Malformed)?;
         // SAFETY: the worker owns the cell until it has told the tree worker about it.
-        let to = unsafe { std::slice::from_raw_parts_mut(self.memory.inline(slot).add(offset), bytes) };
+        let to =
+            unsafe { std::slice::from_raw_parts_mut(self.memory.inline(slot).add(offset), bytes) };
         to.copy_from_slice(&cell[..bytes]);
         Ok(())
     }

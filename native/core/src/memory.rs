@@ -2,9 +2,9 @@
 //! frames and inline cells are handed out as raw pointers, and who owns them is the protocol's business.
 use crate::ring::{Cells, Ring, Words};
 use millrace_layout::{
-    Control, DESCRIPTOR_BYTES, FRAME_BYTES, FRAME_COUNT_BYTES, INLINE_BYTES, INODE_BYTES, INODE_SLOTS,
-    REQUEST_BODY_BYTES, REQUEST_BYTES, REQUEST_SLOTS, RING_BYTES, RING_HEAD, RING_HEADER_BYTES,
-    RING_PARKED, RING_TAIL, SHARD_FRAMES, descriptor,
+    Control, DESCRIPTOR_BYTES, FRAME_BYTES, FRAME_COUNT_BYTES, INLINE_BYTES, INODE_BYTES,
+    INODE_SLOTS, REQUEST_BODY_BYTES, REQUEST_BYTES, REQUEST_SLOTS, RING_BYTES, RING_HEAD,
+    RING_HEADER_BYTES, RING_PARKED, RING_TAIL, SHARD_FRAMES, descriptor,
 };
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -179,7 +179,10 @@ impl Memory {
         self.inline.base.wrapping_add(slot as usize * INLINE_BYTES)
     }
 
-    /// The ring of a worker: 0 is the tree worker, n + 1 is data worker n.
+    /// The ring of a worker: 0 is the tree worker, n is data worker n.
+    ///
+    /// # Panics
+    /// When there is no such worker.
     #[must_use]
     pub fn ring(&self, worker: usize) -> Ring<SharedCells<'_>> {
         assert!(worker <= self.data_workers);
@@ -198,7 +201,11 @@ impl Memory {
         }
         for slot in 0..INODE_SLOTS as u32 {
             // Cells that were never used are not touched: they would only now become resident.
-            if self.inode(slot, millrace_layout::inode::USED).load(std::sync::atomic::Ordering::Relaxed) != 0 {
+            if self
+                .inode(slot, millrace_layout::inode::USED)
+                .load(std::sync::atomic::Ordering::Relaxed)
+                != 0
+            {
                 // SAFETY: as above.
                 unsafe { std::ptr::write_bytes(self.inline(slot), 0, INLINE_BYTES) };
             }
@@ -232,14 +239,14 @@ impl Cells for SharedCells<'_> {
     }
     fn fill(&self, slot: usize, words: &Words) {
         let at = self.base + RING_HEADER_BYTES + slot * DESCRIPTOR_BYTES;
+        #[expect(
+            clippy::cast_ptr_alignment,
+            reason = "rings lie on cache lines: `Memory::new` checks the base"
+        )]
         // SAFETY: the slot is reserved for this producer, and the consumer reads it only after `sequence` says so.
         unsafe {
             let to = self.memory.control.base.add(at).cast::<u32>();
-            std::ptr::copy_nonoverlapping(
-                words[1..].as_ptr(),
-                to.add(1),
-                descriptor::WORDS - 1,
-            );
+            std::ptr::copy_nonoverlapping(words[1..].as_ptr(), to.add(1), descriptor::WORDS - 1);
         }
     }
 }

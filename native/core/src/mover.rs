@@ -36,6 +36,7 @@ pub(crate) struct Job {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "jobs move between queues, seats and threads: as pointers")]
 struct Queues {
     reads: VecDeque<Box<Job>>,
     settles: VecDeque<Box<Job>>,
@@ -58,6 +59,7 @@ impl Movers {
     }
 
     /// An empty job.
+    #[expect(clippy::unnecessary_box_returns, reason = "as above")]
     pub(crate) fn blank(&self) -> Box<Job> {
         self.lock().idle.pop().unwrap_or_default()
     }
@@ -104,7 +106,7 @@ impl Movers {
     }
 }
 
-/// Memory of one thread's own, page aligned, kept out of core dumps and wiped at the end.
+/// Memory of one thread's own, page aligned, kept out of core dumps. The kernel clears it before anybody else has it.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     base: *mut u8,
@@ -227,7 +229,9 @@ impl Engine {
         words[descriptor::A] = job;
         match result {
             Ok(id) => {
-                for (word, bytes) in words[descriptor::PAYLOAD..].iter_mut().zip(id.0.chunks_exact(4)) {
+                for (word, bytes) in
+                    words[descriptor::PAYLOAD..].iter_mut().zip(id.0.chunks_exact(4))
+                {
                     *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
                 }
             }
@@ -257,7 +261,9 @@ impl Engine {
         buffers.pieces.clear();
         if in_place {
             for source in sources {
-                let Source::Frame { frame, offset, bytes } = *source else { return Err(libc::EINVAL) };
+                let Source::Frame { frame, offset, bytes } = *source else {
+                    return Err(libc::EINVAL);
+                };
                 let base = self.memory.frame(frame).wrapping_add(offset);
                 buffers.pieces.push(RawPiece { ptr: base, len: bytes });
             }
@@ -280,7 +286,8 @@ impl Engine {
 
     fn seal_and_put(&self, bytes: usize, buffers: &mut Buffers) -> Result<ChunkId, i32> {
         // SAFETY: the pieces are frames whose counts the job owns, or this mover's scratch.
-        let plain = buffers.pieces.iter().map(|p| unsafe { std::slice::from_raw_parts(p.ptr, p.len) });
+        let plain =
+            buffers.pieces.iter().map(|p| unsafe { std::slice::from_raw_parts(p.ptr, p.len) });
         let id = self.vault.chunk_id_of(plain);
         let present = self.store.has(&id).inspect_err(|&errno| self.note_store(errno))?;
         if present {
@@ -295,7 +302,11 @@ impl Engine {
         let mut object: Vec<IoSlice<'_>> = Vec::with_capacity(sealed.len() + 1);
         object.push(IoSlice::new(head.bytes()));
         // SAFETY: the sealed runs lie in the pieces and in the bounce buffer, which outlive the put.
-        object.extend(sealed.iter().map(|p| unsafe { IoSlice::new(std::slice::from_raw_parts(p.ptr, p.len)) }));
+        object.extend(
+            sealed
+                .iter()
+                .map(|p| unsafe { IoSlice::new(std::slice::from_raw_parts(p.ptr, p.len)) }),
+        );
         match self.store.put(&id, &object) {
             Ok(put) if put.present => self.add(header::BYTES_DEDUPLICATED, bytes),
             Ok(_) => {
@@ -306,7 +317,10 @@ impl Engine {
                 self.note_store(errno);
                 // SAFETY: the same pieces as sealed above, untouched since.
                 if unsafe { self.vault.unseal_pieces(&id, pieces, head) }.is_err() {
-                    self.fail("a chunk could not be opened again after a failed put: memory is damaged".into());
+                    self.fail(
+                        "a chunk could not be opened again after a failed put: memory is damaged"
+                            .into(),
+                    );
                 }
                 return Err(errno);
             }
@@ -315,7 +329,12 @@ impl Engine {
     }
 
     /// Copy the sources' bytes to `out`, one behind the other.
-    pub(crate) fn gather(&self, sources: &[Source], out: &mut [u8], segments: &mut Scratch) -> Result<(), i32> {
+    pub(crate) fn gather(
+        &self,
+        sources: &[Source],
+        out: &mut [u8],
+        segments: &mut Scratch,
+    ) -> Result<(), i32> {
         let mut rest = out;
         for source in sources {
             let (part, behind) = rest.split_at_mut_checked(source.bytes()).ok_or(libc::EINVAL)?;
@@ -324,13 +343,17 @@ impl Engine {
                 Source::Frame { frame, offset, bytes } => {
                     debug_assert!(offset + bytes <= FRAME_BYTES);
                     // SAFETY: the job owns a count of the frame, and the range was checked when it was decoded.
-                    let from = unsafe { std::slice::from_raw_parts(self.memory.frame(frame).add(offset), bytes) };
+                    let from = unsafe {
+                        std::slice::from_raw_parts(self.memory.frame(frame).add(offset), bytes)
+                    };
                     part.copy_from_slice(from);
                 }
                 Source::Inline { slot, offset, bytes } => {
                     debug_assert!(offset + bytes <= INLINE_BYTES);
                     // SAFETY: the worker that sends this owns the cell while the job runs.
-                    let from = unsafe { std::slice::from_raw_parts(self.memory.inline(slot).add(offset), bytes) };
+                    let from = unsafe {
+                        std::slice::from_raw_parts(self.memory.inline(slot).add(offset), bytes)
+                    };
                     part.copy_from_slice(from);
                 }
                 Source::Chunk { id, offset, bytes, .. } => {
@@ -353,14 +376,16 @@ impl Engine {
         segments: &mut [u8],
     ) -> Result<std::ops::Range<usize>, i32> {
         let open = self.handles.get(&self.vault, self.store.as_ref(), id);
-        open.and_then(|chunk| chunk.read_range(&self.vault, offset, bytes, segments)).map_err(|error| {
-            let why = match error {
-                ReadError::Errno(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
-                ReadError::Damaged => "it is damaged".into(),
-            };
-            self.report(format!("chunk {} cannot be read: {why}", id.hex()));
-            libc::EIO
-        })
+        open.and_then(|chunk| chunk.read_range(&self.vault, offset, bytes, segments)).map_err(
+            |error| {
+                let why = match error {
+                    ReadError::Errno(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
+                    ReadError::Damaged => "it is damaged".into(),
+                };
+                self.report(format!("chunk {} cannot be read: {why}", id.hex()));
+                libc::EIO
+            },
+        )
     }
 
     /// Gather a READ's bytes and answer it, or put them where the answer is being assembled.
@@ -375,15 +400,12 @@ impl Engine {
             let errno = self.gather(&job.sources, out, segments).err().unwrap_or(0);
             return self.read_part_done(slot, errno as u32);
         }
-        let result = match job.sources[..] {
-            [Source::Chunk { id, offset, bytes, .. }] => {
-                let segments = segments.bytes();
-                self.open_range(&id, offset, bytes, segments).map(|range| &segments[range])
-            }
-            _ => {
-                let out = &mut gathered.bytes()[..bytes];
-                self.gather(&job.sources, out, segments).map(|()| &*out)
-            }
+        let result = if let [Source::Chunk { id, offset, bytes, .. }] = job.sources[..] {
+            let segments = segments.bytes();
+            self.open_range(&id, offset, bytes, segments).map(|range| &segments[range])
+        } else {
+            let out = &mut gathered.bytes()[..bytes];
+            self.gather(&job.sources, out, segments).map(|()| &*out)
         };
         match result {
             Ok(data) => {
@@ -403,9 +425,11 @@ impl Engine {
             return self.answer_errno(slot, errno as i32);
         }
         let frame = self.memory.request(slot, request::FRAME).load(Ordering::Relaxed);
-        let bytes = self.memory.request(slot, request::ANSWER_LENGTH).load(Ordering::Relaxed) as usize;
+        let bytes =
+            self.memory.request(slot, request::ANSWER_LENGTH).load(Ordering::Relaxed) as usize;
         // SAFETY: all parts are done, and the request still owns the frame.
-        let data = unsafe { std::slice::from_raw_parts(self.memory.frame(frame), bytes.min(FRAME_BYTES)) };
+        let data =
+            unsafe { std::slice::from_raw_parts(self.memory.frame(frame), bytes.min(FRAME_BYTES)) };
         self.add(header::BYTES_OUT, bytes);
         self.answer(slot, &[IoSlice::new(data)]);
     }

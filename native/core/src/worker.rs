@@ -86,8 +86,10 @@ impl Engine {
         if words * 4 > seat.commands.bytes {
             return MALFORMED;
         }
+        #[expect(clippy::cast_ptr_alignment, reason = "`attach` has checked it")]
         // SAFETY: registered by `attach`; the polling thread is the only one that writes it, and it is in this call.
-        let commands = unsafe { std::slice::from_raw_parts(seat.commands.base.cast::<u32>(), words) };
+        let commands =
+            unsafe { std::slice::from_raw_parts(seat.commands.base.cast::<u32>(), words) };
         let done = self.execute(worker, seat, commands);
         let mut wakes = std::mem::take(&mut seat.wakes);
         while wakes != 0 {
@@ -131,7 +133,8 @@ impl Engine {
             ring.disarm();
         }
         let slept = start.elapsed();
-        seat.spin = if slept < NAP { (seat.spin * 2).min(SPIN_MAX) } else { (seat.spin / 2).max(SPIN_MIN) };
+        seat.spin =
+            if slept < NAP { (seat.spin * 2).min(SPIN_MAX) } else { (seat.spin / 2).max(SPIN_MIN) };
         if self.stopping() { STOPPED } else { ring.available(BATCH) as i32 }
     }
 

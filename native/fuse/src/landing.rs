@@ -129,7 +129,8 @@ impl<'a> Landing<'a> {
 
     /// Guess from this payload where the next one should land.
     fn expect(&mut self, bytes: usize) {
-        self.packing = self.pack != NONE && bytes <= SMALL_BYTES && FRAME_BYTES - self.cursor >= bytes;
+        self.packing =
+            self.pack != NONE && bytes <= SMALL_BYTES && FRAME_BYTES - self.cursor >= bytes;
     }
 }
 

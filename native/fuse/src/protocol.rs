@@ -98,14 +98,14 @@ mod init {
 /// Our protocol version.
 const MAJOR: u32 = 7;
 const MINOR: u32 = 40;
-/// Oldest kernel protocol that has MAX_PAGES (Linux 4.20); older ones are refused.
+/// Oldest kernel protocol that has `MAX_PAGES` (Linux 4.20); older ones are refused.
 const MINOR_MIN: u32 = 28;
 /// Bytes of `struct fuse_init_out`.
 pub(crate) const INIT_OUT_BYTES: usize = 64;
 
 /// The answer to INIT: large requests, a deep queue, parallel everything. `None`: the kernel is too old.
 ///
-/// DIRECT_IO_ALLOW_MMAP is left out, so that a writable shared mapping of a file that is open for writing is refused.
+/// `DIRECT_IO_ALLOW_MMAP` is left out, so that a writable shared mapping of a file that is open for writing is refused.
 pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
     let (major, minor) = (head.body_word(0), head.body_word(1));
     let (readahead, flags) = (head.body_word(2), head.body_word(3));
@@ -128,7 +128,7 @@ pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
         want & flags,
         256 | 192 << 16, // max_background, congestion_threshold: the kernel's 12 and 9 starve a deep pipeline
         FRAME_BYTES as u32,
-        1, // time granularity in ns
+        1,                           // time granularity in ns
         (FRAME_BYTES / 4096) as u32, // max_pages; map_alignment is 0
     ];
     let mut out = [0; INIT_OUT_BYTES];

@@ -4,8 +4,8 @@ use crate::landing::{Landed, Landing};
 use crate::protocol::{HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES, handle, opcode};
 use millrace_core::{Engine, Words, reply};
 use millrace_layout::{
-    FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor, header,
-    inode, kind, request,
+    FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
+    header, inode, kind, request,
 };
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,9 @@ pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
         }
         let targets = front.landing.targets();
         // SAFETY: the landing's frames belong to this thread alone.
-        let Some(bytes) = (unsafe { device::read(fd, &mut front.head, targets)? }) else { return Ok(()) };
+        let Some(bytes) = (unsafe { device::read(fd, &mut front.head, targets)? }) else {
+            return Ok(());
+        };
         if bytes < IN_HEADER_BYTES || bytes != front.head.length() {
             continue; // Not a request; the kernel never does this.
         }
@@ -83,7 +85,11 @@ impl Front<'_> {
         }
         // ORDER: the slot was filled before the answer to OPEN that made this handle.
         let ino = self.engine.memory.inode64(slot as u32, inode::INO).load(Ordering::Relaxed);
-        if f64::from_bits(ino) as u64 == self.head.node() { Ok(slot as u32) } else { Err(libc::EBADF) }
+        if f64::from_bits(ino) as u64 == self.head.node() {
+            Ok(slot as u32)
+        } else {
+            Err(libc::EBADF)
+        }
     }
 
     fn push(&mut self, worker: usize, words: &Words) {
@@ -167,8 +173,11 @@ impl Front<'_> {
         let slot = self.slot()?;
         let offset = self.head.offset();
         // ORDER: partner is the fetch_max of a WRITE, and the store of a truncation by the tree worker.
-        let size = f64::from_bits(self.engine.memory.inode64(slot, inode::SIZE).load(Ordering::Acquire)) as u64;
-        let bytes = size.saturating_sub(offset).min(self.head.size().min(FRAME_BYTES) as u64) as usize;
+        let size =
+            f64::from_bits(self.engine.memory.inode64(slot, inode::SIZE).load(Ordering::Acquire))
+                as u64;
+        let bytes =
+            size.saturating_sub(offset).min(self.head.size().min(FRAME_BYTES) as u64) as usize;
         if bytes == 0 {
             reply(self.fd, self.head.unique(), 0, &[]);
             return Ok(());
@@ -224,7 +233,8 @@ impl Front<'_> {
         let memory = &self.engine.memory;
         let near = body.min(TRANSFER_BYTES);
         // SAFETY: the request slot is ours until its descriptor is pushed.
-        let slot_body = unsafe { std::slice::from_raw_parts_mut(memory.body(request), REQUEST_BODY_BYTES) };
+        let slot_body =
+            unsafe { std::slice::from_raw_parts_mut(memory.body(request), REQUEST_BODY_BYTES) };
         slot_body[..near].copy_from_slice(&self.head.0[IN_HEADER_BYTES..][..near]);
         let far = body - near;
         let fits = far.min(REQUEST_BODY_BYTES - near);
@@ -258,7 +268,9 @@ impl Front<'_> {
         let slot = self.engine.take_request()?;
         let memory = &self.engine.memory;
         memory.request64(slot, request::UNIQUE).store(self.head.unique(), Ordering::Relaxed);
-        memory.request64(slot, request::NODE).store((self.head.node() as f64).to_bits(), Ordering::Relaxed);
+        memory
+            .request64(slot, request::NODE)
+            .store((self.head.node() as f64).to_bits(), Ordering::Relaxed);
         for (cell, value) in [
             (request::FD, self.fd as u32),
             (request::PENDING, parts),

@@ -99,7 +99,12 @@ fn attach_with_helper(mounting: &Mounting) -> Result<OwnedFd, MountError> {
         mounting.source.replace('\\', "\\\\").replace(',', "\\,")
     );
     let output = Command::new("fusermount3")
-        .args([OsStr::new("-o"), OsStr::new(&options), OsStr::new("--"), mounting.directory.as_os_str()])
+        .args([
+            OsStr::new("-o"),
+            OsStr::new(&options),
+            OsStr::new("--"),
+            mounting.directory.as_os_str(),
+        ])
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
         .output()
         .map_err(|e| MountError::Helper(format!("{e} (install the package fuse3)")))?;
@@ -166,7 +171,8 @@ impl Session {
         let Some(answer) = init_answer(&head) else {
             reply(fd, head.unique(), libc::EPROTO, &[]);
             let (major, minor) = (head.body_word(0), head.body_word(1));
-            let text = format!("the kernel speaks FUSE {major}.{minor}, but 7.28 (Linux 4.20) is needed");
+            let text =
+                format!("the kernel speaks FUSE {major}.{minor}, but 7.28 (Linux 4.20) is needed");
             return Err(MountError::Protocol(text));
         };
         reply(fd, head.unique(), 0, &[IoSlice::new(&answer)]);
@@ -194,7 +200,8 @@ impl Session {
                     Err(_) => engine.fail(format!("front {number} died: the mount ends")),
                 }
                 if session.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-                    let ended = ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                    let ended =
+                        ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                     if let Some(ended) = ended {
                         ended();
                     }
@@ -222,7 +229,8 @@ impl Session {
             return if rc < 0 { Err(Error::last_os_error().to_string()) } else { Ok(()) };
         }
         let flags = if lazy { "-uz" } else { "-u" };
-        let output = Command::new("fusermount3").arg(flags).arg("--").arg(&self.mounting.directory).output();
+        let output =
+            Command::new("fusermount3").arg(flags).arg("--").arg(&self.mounting.directory).output();
         match output {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),

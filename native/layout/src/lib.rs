@@ -324,7 +324,14 @@ impl Control {
         let inodes = bodies + REQUEST_SLOTS * REQUEST_BODY_BYTES;
         let counts = inodes + INODE_SLOTS * INODE_BYTES;
         let rings = (counts + frames * FRAME_COUNT_BYTES).next_multiple_of(4096);
-        Self { requests, bodies, inodes, frames: counts, rings, bytes: rings + (data_workers + 1) * RING_BYTES }
+        Self {
+            requests,
+            bodies,
+            inodes,
+            frames: counts,
+            rings,
+            bytes: rings + (data_workers + 1) * RING_BYTES,
+        }
     }
 }
 
