@@ -39,8 +39,8 @@ import type { FileSystemStatistics } from './statistics.ts';
 
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
-/** Changes of the tree that wait for a flush; more are flushed at once. */
-const COLLECTED_MAX = 512;
+/** Inodes that are deleted in one transaction: small commits keep LMDB's list of free pages short. */
+const RECLAIM_INODES = 16;
 /** Changes of one inode that wait for a commit; more are committed without being asked. */
 const PENDING_MAX = 4096;
 
@@ -110,6 +110,8 @@ export class TreeWorker implements OpenInodes {
   /** Where the errnos of this turn's answers to commits lie: they become EIO when the turn cannot be flushed. */
   #commitReplies: number[] = [];
   #mustFlush = false;
+  /** Mutations get ENOSPC in this turn. */
+  #refuses = false;
   /** To be done when the turn's transaction is committed. */
   #afterCommit: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
@@ -143,6 +145,8 @@ export class TreeWorker implements OpenInodes {
     this.#outUsed = 0;
     this.#commitReplies.length = 0;
     this.#afterCommit = [];
+    // While the Kv cannot be written, nothing may be added to what it holds back (invariant 5).
+    this.#refuses = this.#options.kv.isFailing && !this.flush();
     let served = 0;
     const body = (): void => {
       while (served < count && this.commands.hasRoom && OUT_BYTES - this.#outUsed >= ANSWER_ROOM) {
@@ -174,7 +178,7 @@ export class TreeWorker implements OpenInodes {
   /** Runs `body` in one transaction, and flushes it when something in it must survive. */
   #transact(body: () => void): void {
     this.#tree.transact(body);
-    if (!this.#mustFlush && this.#options.kv.size < COLLECTED_MAX) return;
+    if (!this.#mustFlush) return;
     this.#mustFlush = false;
     if (this.flush()) return;
     for (const position of this.#commitReplies) this.commands.patch(position, constants.errno.EIO);
@@ -229,6 +233,9 @@ export class TreeWorker implements OpenInodes {
 
   #serveRequest(slot: number): void {
     const request = this.#decode(slot);
+    if (this.#refuses && !READ_ONLY.has(request.opcode)) {
+      return this.#reply(slot, constants.errno.ENOSPC, 0);
+    }
     // Programs publish by rename: like a close, it must survive.
     if (request.opcode === OPCODE.RENAME || request.opcode === OPCODE.RENAME2) {
       this.#mustFlush = true;
@@ -585,7 +592,7 @@ export class TreeWorker implements OpenInodes {
     const ino = this.#doomed.at(-1);
     if (ino === undefined) return false;
     this.#tree.transact(() => {
-      for (let i = 0; i < 64; i++) {
+      for (let i = 0; i < RECLAIM_INODES; i++) {
         const next = this.#doomed.at(-1);
         if (next === undefined) break;
         if (this.#tree.reclaim(next)) this.#doomed.pop();

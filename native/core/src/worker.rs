@@ -4,6 +4,8 @@ use crate::futex;
 use crate::memory::Region;
 use crate::mover::{Job, ReadBuffers};
 use crate::ring::Cells;
+use millrace_layout::header;
+use std::sync::atomic::Ordering;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -109,7 +111,9 @@ impl Engine {
             return if self.stopping() { STOPPED } else { ready as i32 };
         }
         let start = Instant::now();
-        let spin = seat.spin.min(timeout);
+        // While movers have work, every core is worth more to them than a wake-up saved.
+        let busy = self.memory.header(header::SETTLING).load(Ordering::Relaxed) > 0;
+        let spin = if busy { Duration::ZERO } else { seat.spin.min(timeout) };
         loop {
             if self.stopping() {
                 return STOPPED;
