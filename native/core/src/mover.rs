@@ -1,7 +1,9 @@
 //! Movers: threads that hash, seal, store and read. They decide nothing.
 //!
 //! A worker hands them jobs; a READ is answered by the mover itself, a SETTLE and a `SYNC_STORE` send a descriptor
-//! back. Reads go first: somebody waits for them, while settling is behind the writer's back.
+//! back. Reads, barriers and copies of partial chunks go first: somebody waits for them. Whole chunks are settled
+//! behind the writer's back, the newest first because its frames are still in the processor's cache (a full slab is far
+//! larger than that); every fourth is the oldest, so that none waits for ever.
 use crate::command::Source;
 use crate::engine::Engine;
 use millrace_layout::{
@@ -38,12 +40,29 @@ pub(crate) struct Job {
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "jobs move between queues, seats and threads: as pointers")]
 struct Queues {
-    reads: VecDeque<Box<Job>>,
+    urgent: VecDeque<Box<Job>>,
+    /// Whole chunks.
     settles: VecDeque<Box<Job>>,
+    /// Whole chunks that were taken.
+    taken: usize,
     /// Finished jobs, to be filled again: no allocation per request.
     idle: Vec<Box<Job>>,
     waiting: usize,
     stop: bool,
+}
+
+/// Of this many whole chunks, one is the oldest.
+const OLDEST_EVERY: usize = 4;
+
+impl Queues {
+    fn next_chunk(&mut self) -> Option<Box<Job>> {
+        self.taken = self.taken.wrapping_add(1);
+        if self.taken.is_multiple_of(OLDEST_EVERY) {
+            self.settles.pop_front()
+        } else {
+            self.settles.pop_back()
+        }
+    }
 }
 
 /// The jobs that wait for a mover.
@@ -66,10 +85,10 @@ impl Movers {
 
     pub(crate) fn submit(&self, job: Box<Job>) {
         let mut queues = self.lock();
-        if matches!(job.task, Task::Settle { .. }) {
+        if matches!(job.task, Task::Settle { in_place: true, .. }) {
             queues.settles.push_back(job);
         } else {
-            queues.reads.push_back(job);
+            queues.urgent.push_back(job);
         }
         let wake = queues.waiting > 0;
         drop(queues);
@@ -85,10 +104,10 @@ impl Movers {
             queues.idle.push(job);
         }
         loop {
-            if let Some(job) = queues.reads.pop_front() {
+            if let Some(job) = queues.urgent.pop_front() {
                 return Some(job);
             }
-            if let Some(job) = queues.settles.pop_front() {
+            if let Some(job) = queues.next_chunk() {
                 return Some(job);
             }
             if queues.stop {
