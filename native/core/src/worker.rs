@@ -5,8 +5,8 @@ use crate::memory::Region;
 use crate::mover::{Job, ReadBuffers};
 use crate::ring::Cells;
 use millrace_layout::header;
-use std::sync::atomic::Ordering;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The most descriptors of one turn.
