@@ -46,6 +46,7 @@ const OPEN_INODES: OpenInodes = {
   mtimeOf: () => EPOCH,
   setMtime: () => undefined,
   resize: () => PENDING,
+  allocate: () => PENDING,
   unlinked: () => undefined,
   syncTree: () => PENDING,
 };

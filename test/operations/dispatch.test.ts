@@ -20,7 +20,6 @@ describe('the table of operations', () => {
       'BMAP',
       'IOCTL',
       'POLL',
-      'FALLOCATE',
       'LSEEK',
       'COPY_FILE_RANGE',
       'TMPFILE',

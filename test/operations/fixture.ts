@@ -5,7 +5,7 @@ import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import type { Attributes, AttributesPatch, Sealer, Time } from '../../engine/tree/types.ts';
 import { Answer } from '../../workers/tree/answer.ts';
-import type { Access, OpenInodes } from '../../workers/tree/open-inodes.ts';
+import type { Access, Allocation, OpenInodes } from '../../workers/tree/open-inodes.ts';
 import { Operations, type Outcome, PENDING } from '../../workers/tree/operations.ts';
 import { OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
 import type { Request } from '../../workers/tree/request.ts';
@@ -79,6 +79,14 @@ export class FakeOpenInodes implements OpenInodes {
 
   setMtime(slot: number, time: Time): void {
     this.slots[slot].mtime = time;
+  }
+
+  /** Ranges that FALLOCATE asked for. */
+  readonly allocated: Allocation[] = [];
+
+  allocate(_request: Request, _ino: number, range: Allocation): Outcome {
+    this.allocated.push(range);
+    return 0;
   }
 
   resize(request: Request, ino: number, patch: AttributesPatch, answer: Answer): Outcome {

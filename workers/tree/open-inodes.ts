@@ -8,6 +8,17 @@ export interface Access {
   write: boolean;
 }
 
+/** What fallocate(2) asks for. */
+export interface Allocation {
+  offset: number;
+  /** 1 or more. */
+  length: number;
+  /** The bytes become a hole, which reads as zeros. */
+  discards: boolean;
+  /** The file does not grow. */
+  keepsSize: boolean;
+}
+
 /**
  * The inodes that are open in this mount, as the operations see them.
  *
@@ -44,6 +55,11 @@ export interface OpenInodes {
    * `PENDING` and answers the request so when the data workers have discarded what is cut off.
    */
   resize(request: Request, ino: number, patch: AttributesPatch, answer: Answer): Outcome;
+  /**
+   * Discards a range of an open file, or makes the file as long as the range reaches, and answers the request with no
+   * data; yields `PENDING`, 0 or -errno.
+   */
+  allocate(request: Request, ino: number, range: Allocation): Outcome;
   /**
    * The inode's last name is gone: reclaims it now if it is not open, or else at the last release.
    */

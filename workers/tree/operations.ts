@@ -3,10 +3,11 @@
  *
  * What is not in the table is ENOSYS, which the kernel takes as "never ask again": it then does
  * without (ACCESS under default_permissions, POLL, BMAP, STATX, LSEEK, COPY_FILE_RANGE, TMPFILE) or
- * tells the program that it is not supported (FALLOCATE, IOCTL). For what must never be believed
+ * tells the program that it is not supported (IOCTL). For what must never be believed
  * unnecessary there is `misrouted`.
  */
 
+import { fallocate } from './allocation.ts';
 import type { Answer } from './answer.ts';
 import { getattr, setattr, statfs } from './attributes.ts';
 import { Context, FAILURE, type Handler, type OperationsOptions } from './context.ts';
@@ -44,6 +45,7 @@ const HANDLERS: readonly Handler[] = handlersByOpcode([
   [OPCODE.READDIR, readdir],
   [OPCODE.RELEASEDIR, releasedir],
   [OPCODE.FSYNCDIR, fsyncdir],
+  [OPCODE.FALLOCATE, fallocate],
   [OPCODE.CREATE, create],
   [OPCODE.READDIRPLUS, readdirplus],
   [OPCODE.RENAME2, rename2],

@@ -89,6 +89,7 @@ export const IN_STRUCT_BYTES = {
   /** The short form: the extended one comes only when FUSE_SETXATTR_EXT was negotiated. */
   SETXATTR: 8,
   GETXATTR: 8,
+  FALLOCATE: 32,
 } as const;
 
 /** Bytes of the structures that leave. */

@@ -31,7 +31,7 @@ import { type Commands, doubleAt, Message } from '../commands.ts';
 import { DataWorker } from '../data/data-worker.ts';
 import { Answer } from './answer.ts';
 import { Barriers } from './barrier.ts';
-import type { Access, OpenInodes } from './open-inodes.ts';
+import type { Access, Allocation, OpenInodes } from './open-inodes.ts';
 import { Operations, type Outcome, PENDING, type Request } from './operations.ts';
 import { OPCODE } from './protocol.ts';
 import { type OpenInode, Slots } from './slots.ts';
@@ -76,6 +76,8 @@ export interface TreeWorkerOptions {
   /** Asks for a turn soon: something happened outside of one. */
   wake: () => void;
 }
+
+type Discard = Extract<ContentChange, { kind: 'discard' }>;
 
 /** A commit that waits for the store's barrier. */
 interface Commit {
@@ -499,7 +501,7 @@ export class TreeWorker implements OpenInodes {
     const open = this.#slots.byIno(ino);
     const old = open === undefined ? this.#tree.getattr(ino) : undefined;
     if (typeof old === 'number') return -old;
-    const discard: ContentChange = { kind: 'discard', offset: size, length: Infinity };
+    const discard: Discard = { kind: 'discard', offset: size, length: Infinity };
     if (open === undefined) {
       const mtime = patch.mtime ?? old?.mtime ?? { seconds: 0, nanoseconds: 0 };
       const errno = errnoOf(this.#tree.applyContent(ino, [discard], { size, mtime }));
@@ -514,6 +516,25 @@ export class TreeWorker implements OpenInodes {
     return PENDING;
   }
 
+  allocate(request: Request, ino: number, range: Allocation): Outcome {
+    const open = this.#slots.byIno(ino);
+    if (open === undefined) return -constants.errno.EBADF;
+    const { offset, length, discards, keepsSize } = range;
+    const size = this.#slots.sizeOf(open.slot);
+    const grows = !keepsSize && offset + length > size;
+    if (!discards && !grows) return 0;
+    const { slot } = request;
+    const finish = (): void => {
+      if (grows) this.#slots.setSize(open.slot, offset + length);
+      this.#slots.setMtime(open.slot, now());
+      open.committedWrites = -1;
+      this.#commit(open, (errno) => this.#finish(slot, -errno));
+    };
+    if (discards) this.#discard(open, { kind: 'discard', offset, length }, finish);
+    else finish();
+    return PENDING;
+  }
+
   #commitResize(open: OpenInode, request: number, patch: AttributesPatch): void {
     this.#commit(open, (errno) => {
       const outcome = errno !== 0 ? -errno : this.#changeAttributes(open.ino, patch, this.#begin());
@@ -522,16 +543,20 @@ export class TreeWorker implements OpenInodes {
   }
 
   /** Has the data workers discard what is cut off, then commits and answers. */
-  #shrink(open: OpenInode, discard: ContentChange, request: number, patch: AttributesPatch): void {
-    const { size = 0 } = patch;
-    // Pending at once, so that nobody is told of bytes beyond the end; and again behind what workers had on its way.
+  #shrink(open: OpenInode, discard: Discard, request: number, patch: AttributesPatch): void {
+    this.#discard(open, discard, () => this.#commitResize(open, request, patch));
+  }
+
+  /** Has all workers discard a range; `done` runs in the turn in which the last one has. */
+  #discard(open: OpenInode, discard: Discard, done: () => void): void {
+    // Pending at once, so that nobody is told of the old bytes; and again behind what workers had on its way.
     open.pending.push(discard);
     const token = this.#barriers.open(this.#owners, () => {
       open.pending.push(discard);
-      this.#commitResize(open, request, patch);
+      done();
     });
-    const message = this.#message.begin(kind.DISCARD, open.slot, size, 0);
-    this.#tellAll(message.a(token).double(Number.POSITIVE_INFINITY));
+    const message = this.#message.begin(kind.DISCARD, open.slot, discard.offset, 0);
+    this.#tellAll(message.a(token).double(discard.length));
   }
 
   #changeAttributes(ino: number, patch: AttributesPatch, answer: Answer): Outcome {
@@ -681,6 +706,12 @@ export class TreeWorker implements OpenInodes {
   get isStopped(): boolean {
     return this.#stopped;
   }
+}
+
+function now(): Time {
+  const milliseconds = Date.now();
+  const seconds = Math.floor(milliseconds / 1000);
+  return { seconds, nanoseconds: (milliseconds - seconds * 1000) * 1e6 };
 }
 
 function errnoOf(result: object | number): number {
