@@ -93,6 +93,10 @@ impl Engine {
         for number in 0..config.movers {
             spawn(&engine, number)?;
         }
+        let populated = engine.clone();
+        std::thread::Builder::new()
+            .name("populate".into())
+            .spawn(move || populated.memory.populate(|| !populated.stopping()))?;
         Ok(engine)
     }
 
