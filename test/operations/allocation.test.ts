@@ -14,7 +14,8 @@ function fallocateBody(fields: { offset: bigint; length: bigint; mode: number })
 }
 
 function fallocate(fixture: Fixture, offset: bigint, length: bigint, mode: number): number {
-  return fixture.send(OPCODE.FALLOCATE, fallocateBody({ offset, length, mode }), { node: 7 }).outcome;
+  return fixture.send(OPCODE.FALLOCATE, fallocateBody({ offset, length, mode }), { node: 7 })
+    .outcome;
 }
 
 describe('FALLOCATE', () => {
