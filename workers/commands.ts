@@ -37,6 +37,11 @@ export class Commands {
     return ready;
   }
 
+  /** Forgets what was written since the last turn. */
+  discard(): void {
+    this.#length = 0;
+  }
+
   /** Index of the next word: where a command begins. */
   get position(): number {
     return this.#length;

@@ -1,18 +1,10 @@
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  fdatasync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  readSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fdatasync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { MillraceError } from '../errors.ts';
+import { BOOT_ID_BYTES, readBootId } from './boot-id.ts';
 
 /*
  * The state of an LMDB file that a power loss cannot take: a copy of its meta pages as of the last
@@ -38,12 +30,10 @@ const SLOTS = 2;
 const SEQUENCE_AT = 8;
 const LENGTH_AT = 16;
 const BOOT_AT = 20;
-const BOOT_BYTES = 36;
-const METAS_AT = BOOT_AT + BOOT_BYTES;
+const METAS_AT = BOOT_AT + BOOT_ID_BYTES;
 const HASH_BYTES = 32;
 /** LMDB's pages have 4 to 64 KiB. */
 const METAS_BYTES_MAX = 2 * 65_536;
-const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
 
 /** Makes a file's bytes, and the size that leads to them, durable. */
 const flushFile = promisify(fdatasync);
@@ -71,7 +61,7 @@ export class Anchor {
   constructor(dataPath: string, bootId: string = readBootId()) {
     this.#dataPath = dataPath;
     this.#path = `${dataPath}-anchor`;
-    this.#bootId = bootId.slice(0, BOOT_BYTES).padEnd(BOOT_BYTES);
+    this.#bootId = bootId.slice(0, BOOT_ID_BYTES).padEnd(BOOT_ID_BYTES);
   }
 
   /**
@@ -158,7 +148,7 @@ function encode({ sequence, bootId, metas }: Slot): Buffer {
   MAGIC.copy(bytes);
   bytes.writeBigUInt64LE(BigInt(sequence), SEQUENCE_AT);
   bytes.writeUInt32LE(metas.length, LENGTH_AT);
-  bytes.write(bootId, BOOT_AT, BOOT_BYTES, 'latin1');
+  bytes.write(bootId, BOOT_AT, BOOT_ID_BYTES, 'latin1');
   metas.copy(bytes, METAS_AT);
   hashOf(bytes.subarray(0, -HASH_BYTES)).copy(bytes, bytes.length - HASH_BYTES);
   return bytes;
@@ -209,16 +199,5 @@ function writeAll(file: number, bytes: Buffer, position: number): void {
   let done = 0;
   while (done < bytes.length) {
     done += writeSync(file, bytes, done, bytes.length - done, position + done);
-  }
-}
-
-function readBootId(): string {
-  try {
-    return readFileSync(BOOT_ID_FILE, 'latin1').trim();
-  } catch (cause) {
-    throw new MillraceError('STORE_IO', `${BOOT_ID_FILE} cannot be read`, {
-      hint: 'Mount /proc: without it a restart of the machine would go unnoticed.',
-      cause,
-    });
   }
 }

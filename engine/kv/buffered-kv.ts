@@ -1,15 +1,18 @@
 import { Buffer } from 'node:buffer';
 import { MillraceError } from '../errors.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
+import type { WriteAheadLog } from './write-ahead-log.ts';
 
 /**
- * Keys that are collected before a flush starts by itself. It is no larger because LMDB pays with
+ * Keys that are collected before they are written back. It is no larger because LMDB pays with
  * every later commit for the pages that one transaction frees: a commit that removes 3000 keys
  * makes those behind it ten times slower.
  */
-const KEYS_MAX = 64;
-/** Bytes that are collected, superseded values included, before a flush starts by itself. */
-const BYTES_MAX = 1 << 20;
+const KEYS_MAX = 256;
+/** Bytes that are collected, superseded values included, before they are written back. */
+const BYTES_MAX = 2 << 20;
+/** More collected keys than this are written back before a scan, which would look at all of them. */
+const SCANNED_MAX = 64;
 /** Bytes of one block of the arena; a value of more than a quarter of it gets memory of its own. */
 const BLOCK_BYTES = 1 << 18;
 /** Length of a removed key's value. */
@@ -35,37 +38,49 @@ interface Undo {
  *
  * A transaction is visible to this thread at once, but survives the end of the process only after
  * `flush` (and the end of the machine after `sync`). Most operations of a file system promise
- * nothing until a file is closed or synced, so a commit per operation would be waste: making a
- * small file costs one commit instead of three.
+ * nothing until a file is closed or synced, so a commit per operation would be waste. With a
+ * write-ahead log a flush is one write to the page cache, and what was collected goes below when
+ * there is enough of it, or when the owner has nothing else to do and calls `writeBack`.
  *
- * A flush that fails leaves everything collected, and can be repeated: nothing is lost by an error
- * of the store, and until one succeeds `isFailing` is true.
+ * A flush or write-back that fails leaves everything collected, and can be repeated: nothing is
+ * lost by an error of the store, and until one succeeds `isFailing` is true.
  *
- * **Bounds:** when 64 keys or 1 MiB are collected, the end of a transaction flushes by itself; one
- * transaction may be larger. While flushes fail that does not happen, and memory grows with every
- * change: whoever transacts must refuse changes while `isFailing` (see `failure`), and call `flush`
- * to learn whether the store has recovered.
+ * **Bounds:** when 256 keys or 2 MiB are collected, the end of a transaction writes them back; one
+ * transaction may be larger. While that fails memory grows with every change: whoever transacts
+ * must refuse changes while `isFailing` (see `failure`), and call `flush` to learn whether the
+ * store has recovered.
  *
  * Threads: one thread uses one BufferedKv. Ownership: keys and values are copied; values that
  * `get` and `scan` lend are valid until the next flush at most.
  */
 export class BufferedKv implements Kv, Transaction {
   readonly #below: Kv;
+  readonly #log: WriteAheadLog | undefined;
   readonly #arena = new Arena();
   /** By key, as a Latin-1 string: its order is the order of the bytes. */
   readonly #changes = new Map<string, Change>();
+  /** Keys whose changes would not survive the end of the process. */
+  readonly #unflushed = new Set<string>();
   #undo: Undo[] | undefined;
   #poisoned = false;
   #failure: Error | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(below: Kv) {
+  /** Over `below`; what an earlier process left in the log is written there first. */
+  constructor(below: Kv, log?: WriteAheadLog) {
     this.#below = below;
+    this.#log = log;
+    if (log !== undefined) recover(below, log);
   }
 
-  /** Keys that the next flush will write. */
+  /** Keys that the next write-back will write. */
   get size(): number {
     return this.#changes.size;
+  }
+
+  /** Whether there are changes that would not survive the end of the process. */
+  get isUnflushed(): boolean {
+    return this.#unflushed.size > 0;
   }
 
   /** Bytes of memory that the collected changes hold, superseded ones included. */
@@ -73,12 +88,12 @@ export class BufferedKv implements Kv, Transaction {
     return this.#arena.bytes;
   }
 
-  /** Whether the last flush failed: what was collected since the last good one lies in memory only. */
+  /** Whether the last flush or write-back failed: what was collected may lie in memory only. */
   get isFailing(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** What the last flush failed with; undefined when it succeeded. */
+  /** What the last flush or write-back failed with; undefined when it succeeded. */
   get failure(): Error | undefined {
     return this.#failure;
   }
@@ -97,7 +112,7 @@ export class BufferedKv implements Kv, Transaction {
       this.#rollBack();
       throw error;
     }
-    if (this.#isFull && !this.isFailing) this.#tryFlush();
+    if (this.#isFull && !this.isFailing) this.#tryWriteBack();
     return result;
   }
 
@@ -124,12 +139,12 @@ export class BufferedKv implements Kv, Transaction {
     return this.#changes.size >= KEYS_MAX || this.#arena.bytes >= BYTES_MAX;
   }
 
-  /** The transaction stands already: that it cannot be flushed yet is told by `isFailing`. */
-  #tryFlush(): void {
+  /** The transaction stands already: that it cannot be written yet is told by `isFailing`. */
+  #tryWriteBack(): void {
     try {
-      this.flush();
+      this.writeBack();
     } catch {
-      // Kept, to be flushed again.
+      // Kept, to be written again.
     }
   }
 
@@ -159,6 +174,7 @@ export class BufferedKv implements Kv, Transaction {
     }
     const name = nameOf(key);
     this.#undo.push({ name, before: this.#changes.get(name) });
+    this.#unflushed.add(name);
     this.#changes.set(name, this.#arena.add(key, value));
   }
 
@@ -167,6 +183,8 @@ export class BufferedKv implements Kv, Transaction {
     to: Uint8Array,
     visit: (key: Uint8Array, value: Uint8Array) => boolean,
   ): void {
+    const isMany = this.#changes.size > SCANNED_MAX;
+    if (isMany && this.#undo === undefined && !this.isFailing) this.#tryWriteBack();
     const names = this.#changedBetween(nameOf(from), nameOf(to));
     if (names.length === 0) {
       this.#below.read((below) => below.scan(from, to, visit));
@@ -206,24 +224,57 @@ export class BufferedKv implements Kv, Transaction {
   }
 
   /**
+   * Makes every transaction so far survive the end of the process. Throws what the Kv below or the
+   * log throws (STORE_IO when it refuses), and keeps everything then. Not within a transaction.
+   */
+  flush(): void {
+    this.#assertOutside();
+    if (!this.isUnflushed && !this.isFailing) return;
+    if (this.isFailing || !this.#tryLog()) this.writeBack();
+  }
+
+  /** Appends what is not flushed to the log; false when it has to be written back instead. */
+  #tryLog(): boolean {
+    const log = this.#log;
+    if (log === undefined) return false;
+    log.begin();
+    for (const name of this.#unflushed) {
+      const change = this.#changes.get(name);
+      // A key that an aborted transaction touched first is not among the changes.
+      if (change !== undefined) log.add(changedKey(change), changedValue(change));
+    }
+    try {
+      if (!log.append()) return false;
+    } catch {
+      return false; // What refuses the log may still take a commit, or says why it does not.
+    }
+    this.#unflushed.clear();
+    return true;
+  }
+
+  /**
    * Writes what was collected below, as one transaction. Throws what the Kv below throws (STORE_IO
    * when it refuses), and keeps everything then. Not within a transaction.
    */
-  flush(): void {
+  writeBack(): void {
+    this.#assertOutside();
+    try {
+      if (this.#changes.size > 0) this.#below.transact((below) => this.#writeAll(below));
+      this.#unflushed.clear();
+      this.#log?.reset();
+    } catch (error) {
+      this.#failure = error instanceof Error ? error : new Error(String(error));
+      throw error;
+    }
+    this.#changes.clear();
+    this.#arena.clear();
+    this.#failure = undefined;
+  }
+
+  #assertOutside(): void {
     if (this.#undo !== undefined) {
       throw new MillraceError('INVARIANT', 'a transaction cannot be flushed before it ends');
     }
-    if (this.#changes.size > 0) {
-      try {
-        this.#below.transact((below) => this.#writeAll(below));
-      } catch (error) {
-        this.#failure = error instanceof Error ? error : new Error(String(error));
-        throw error;
-      }
-      this.#changes.clear();
-    }
-    this.#arena.clear();
-    this.#failure = undefined;
   }
 
   #writeAll(below: Transaction): void {
@@ -236,20 +287,27 @@ export class BufferedKv implements Kv, Transaction {
 
   async sync(): Promise<void> {
     this.#assertOpen();
-    this.flush();
+    this.writeBack();
     await this.#below.sync();
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#flushAndClose();
+    this.#closing ??= this.#writeBackAndClose();
     return this.#closing;
   }
 
-  async #flushAndClose(): Promise<void> {
+  async #writeBackAndClose(): Promise<void> {
+    let isWritten = false;
     try {
-      this.flush();
+      this.writeBack();
+      isWritten = true;
     } finally {
-      await this.#below.close();
+      // The log goes last: until then the changes may lie nowhere else.
+      await this.#below.close().catch((error: unknown) => {
+        isWritten = false;
+        throw error;
+      });
+      this.#log?.close(isWritten);
     }
   }
 
@@ -258,6 +316,17 @@ export class BufferedKv implements Kv, Transaction {
       throw new MillraceError('CLOSED', 'the key-value store is closed');
     }
   }
+}
+
+/** Writes what an earlier process left in the log where it belongs. */
+function recover(below: Kv, log: WriteAheadLog): void {
+  below.transact((transaction) => {
+    log.replay((key, value) => {
+      if (value === undefined) transaction.remove(key);
+      else transaction.put(key, value);
+    });
+  });
+  log.reset();
 }
 
 /** Memory for keys and values that are all given up at once: an allocation each would cost more than the copy. */

@@ -33,6 +33,11 @@ function put(kv: BufferedKv, key: number, value: Uint8Array): void {
   kv.transact((transaction) => transaction.put(Uint8Array.of(1, key), value));
 }
 
+/** As `put`, for more than 256 keys. */
+function putWide(kv: BufferedKv, key: number, value: Uint8Array): void {
+  kv.transact((transaction) => transaction.put(Uint8Array.of(1, key >>> 8, key & 0xff), value));
+}
+
 function contents(snapshot: Snapshot): string[] {
   const found: string[] = [];
   snapshot.scan(FIRST, LAST, (key, value) => {
@@ -97,25 +102,25 @@ test('a flush that fails keeps everything, says so, and can be repeated', () => 
 
 test('what is collected is bounded, by keys and by bytes', () => {
   const { below, kv } = open();
-  for (let key = 0; key < 200; key++) put(kv, key, FIRST);
+  for (let key = 0; key < 800; key++) putWide(kv, key, FIRST);
   assert.equal(below.commits, 3);
   kv.flush();
   for (let round = 0; round < 40; round++) put(kv, 7, Buffer.alloc(100_000, round));
-  assert.ok(kv.bytes < 1_200_000, `${kv.bytes} bytes`);
+  assert.ok(kv.bytes < 2_300_000, `${kv.bytes} bytes`);
   assert.ok(kv.size <= 1);
 });
 
 test('a store that fails is not tried again at the end of every transaction', () => {
   const { below, kv } = open();
   below.refuses = true;
-  for (let key = 0; key < 100; key++) put(kv, key, FIRST);
+  for (let key = 0; key < 300; key++) putWide(kv, key, FIRST);
   assert.equal(kv.isFailing, true);
-  assert.equal(kv.size, 100);
+  assert.equal(kv.size, 300);
   below.refuses = false;
-  put(kv, 101, FIRST);
+  putWide(kv, 301, FIRST);
   assert.equal(below.commits, 0);
   kv.flush();
-  assert.equal(contents(below).length, 101);
+  assert.equal(contents(below).length, 301);
 });
 
 test('a flush in the middle of a transaction is refused', () => {

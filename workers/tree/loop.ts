@@ -2,6 +2,7 @@
 import { setImmediate as immediate } from 'node:timers/promises';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
 import { TREE_WORKER } from '../../engine/layout.ts';
 import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
@@ -10,6 +11,7 @@ import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
 import { die, turnsToLive } from '../mortality.ts';
 import type { TreeOrder, TreeReport, TreeTask } from '../task.ts';
+import { rehearse } from './rehearsal.ts';
 import { VaultSealer } from './sealer.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 import { TreeWorker } from './tree-worker.ts';
@@ -21,6 +23,8 @@ import { TreeWorker } from './tree-worker.ts';
 const LINGER_MICROS = 50_000;
 /** How long the ring must be empty before collected changes are flushed: longer than a program's next call takes. */
 const COLLECT_MICROS = 2000;
+/** How long the mount may wait for the rehearsal, in milliseconds. */
+const REHEARSAL_MS = 300;
 /** Turns after which the event loop runs even though there is work. */
 const TURNS_PER_BREATH = 64;
 
@@ -51,14 +55,19 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const { engine, port } = task;
   const addon = native();
   const say = (report: TreeReport): void => port.postMessage(report);
-  const kv = new BufferedKv(await LmdbKv.open({ path: task.treeFile }));
+  const kv = new BufferedKv(
+    await LmdbKv.open({ path: task.treeFile }),
+    new WriteAheadLog(`${task.treeFile}-log`),
+  );
   const onDamage = (what: string): void => say({ type: 'damaged', what });
-  const tree = new Tree({ kv, sealer: new VaultSealer(engine), onDamage });
+  const sealer = new VaultSealer(engine);
+  const commands = new Commands(engine, TREE_WORKER);
+  const tree = new Tree({ kv, sealer, onDamage });
   tree.format(task.owner);
   const doorbell = new Doorbell();
   const worker = new TreeWorker({
     memory,
-    commands: new Commands(engine, TREE_WORKER),
+    commands,
     kv,
     tree,
     ttlMs: task.ttlMs,
@@ -67,6 +76,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     statfs: () => statistics(engine, tree),
     wake: () => doorbell.ring(),
   });
+  rehearse({ memory, commands, sealer, worker, limitMs: REHEARSAL_MS });
   const close = async (): Promise<void> => {
     // The turns end first: nothing may touch the Kv once it is closed.
     worker.stop();
@@ -125,8 +135,8 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
       continue;
     }
     patience = worker.rest();
-    if (worker.isCollecting && worker.flush()) {
-      // Nothing came for a moment: what was collected is safe now.
+    if (worker.isCollecting && worker.writeBack()) {
+      // Nothing came for a moment: what was collected is where it belongs.
     } else if (worker.reclaimSome()) {
       await immediate();
     } else if (patience >= LINGER_MICROS && addon.arm(engine, TREE_WORKER)) {

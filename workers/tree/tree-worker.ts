@@ -192,20 +192,19 @@ export class TreeWorker implements OpenInodes {
     return this.#data.patienceMicros;
   }
 
-  /** Whether changes of the tree wait to be flushed. */
+  /** Whether changes of the tree wait to be written where they belong. */
   get isCollecting(): boolean {
     return this.#options.kv.size > 0;
   }
 
   /** Makes all changes of the tree so far survive the end of the process. False: the store refuses; they are kept. */
   flush(): boolean {
-    try {
-      this.#options.kv.flush();
-      return true;
-    } catch (error) {
-      if (!isStoreError(error)) throw error;
-      return false;
-    }
+    return succeeds(() => this.#options.kv.flush());
+  }
+
+  /** Writes all changes of the tree so far where they belong. False: the store refuses; they are kept. */
+  writeBack(): boolean {
+    return succeeds(() => this.#options.kv.writeBack());
   }
 
   #handle(word: number): void {
@@ -301,7 +300,7 @@ export class TreeWorker implements OpenInodes {
     const isSync = this.#words[base + (requestCell.OPCODE >>> 2)] === OPCODE.FSYNC;
     const open = this.#slots.bySlot(slot);
     if (open === undefined) return this.#reply(request, failed || constants.errno.EBADF, 0);
-    if (this.isCollecting) this.#mustFlush = true;
+    if (this.#options.kv.isUnflushed) this.#mustFlush = true;
     this.#commit(open, (errno) => {
       const result = failed || errno;
       if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
@@ -716,6 +715,17 @@ function now(): Time {
 
 function errnoOf(result: object | number): number {
   return typeof result === 'number' ? result : 0;
+}
+
+/** Whether the store takes it; what is no error of the store is thrown. */
+function succeeds(write: () => void): boolean {
+  try {
+    write();
+    return true;
+  } catch (error) {
+    if (!isStoreError(error)) throw error;
+    return false;
+  }
 }
 
 function isStoreError(error: unknown): boolean {
