@@ -51,9 +51,14 @@ export function checkName(name: Uint8Array): Errno {
 export function findName(session: Session, parent: number, name: Uint8Array): Result<FoundName> {
   const errno = checkName(name);
   if (errno !== 0) return errno;
-  const key = session.keys.name(parent, session.nameHash(parent, name));
+  const hash = session.nameHash(parent, name);
+  if (session.isHashedMissing) return ERRNO.ENOENT;
+  const key = session.keys.name(parent, hash);
   const plain = session.get(key);
-  if (plain === undefined) return ERRNO.ENOENT;
+  if (plain === undefined) {
+    session.isHashedMissing = true;
+    return ERRNO.ENOENT;
+  }
   if (typeof plain === 'number') return plain;
   const record = session.codec.decodeName(plain);
   return record === undefined ? session.damaged(key, 'is no name') : { key, record };

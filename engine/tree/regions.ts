@@ -95,7 +95,8 @@ class Drafts {
     if (change.kind === 'extent') return this.#extent(change.extent);
     if (change.kind === 'discard') return this.#discard(change.offset, change.length);
     if (change.bytes.length > INLINE_BYTES) return ERRNO.EINVAL;
-    this.#regions.set(0, { inline: new Uint8Array(change.bytes), extents: [] });
+    // No copy: what is put is copied, and what trims makes new bytes.
+    this.#regions.set(0, { inline: change.bytes, extents: [] });
     return 0;
   }
 

@@ -52,6 +52,11 @@ export class Session {
   #hashedBytes = 0;
   readonly #hashedName = new Uint8Array(HASHED_NAME_BYTES_MAX);
   readonly #hash = new Uint8Array(NAME_HASH_BYTES);
+  /**
+   * The name that was hashed last is known not to exist: who makes a file has looked its name up
+   * just before.
+   */
+  isHashedMissing = false;
 
   constructor(options: SessionOptions) {
     this.#kv = options.kv;
@@ -86,6 +91,7 @@ export class Session {
   forget(): void {
     this.#young = new Map();
     this.#old = new Map();
+    this.isHashedMissing = false;
   }
 
   /**
@@ -115,6 +121,7 @@ export class Session {
   }
 
   put(key: Uint8Array, plain: Uint8Array): void {
+    this.isHashedMissing = false;
     this.#writable().put(key, this.#sealer.seal(key, plain));
   }
 
@@ -137,6 +144,7 @@ export class Session {
   /** The keyed hash of a name within an inode. Valid until the next call. */
   nameHash(ino: number, name: Uint8Array): Uint8Array {
     if (this.#isHashed(ino, name)) return this.#hash;
+    this.isHashedMissing = false;
     const hash = this.#sealer.nameHash(ino, name);
     if (name.length > HASHED_NAME_BYTES_MAX) return hash;
     for (let i = 0; i < NAME_HASH_BYTES; i++) this.#hash[i] = hash[i];
