@@ -3,7 +3,7 @@
 # Does only what is missing or older than its sources; says each thing it does in one line.
 #
 #   bin/setup.sh [--tests] [--bench] [--demo]
-#     --tests  also what the tests use (torch.save and torch.load of Debian's python3-torch)
+#     --tests  also what the tests use: python3-torch, and the programs that test/programs runs
 #     --bench  also the peers of the benchmark (gocryptfs, rclone)
 #     --demo   also the demo's Python environment in .setup/venv
 set -euo pipefail
@@ -51,7 +51,7 @@ packages() {
   [ ${#missing[@]} -eq 0 ] || install "${missing[@]}" || die "packages are missing; $by_hand ${missing[*]}"
 
   # What only some tests or some rows of the benchmark use does not stop the rest.
-  [ -z "$want_tests" ] || wished+=(python3-torch)
+  [ -z "$want_tests" ] || wished+=(python3-torch dbench fio git rsync sqlite3 stress-ng vim-tiny)
   [ -z "$want_bench" ] || wished+=(gocryptfs rclone)
   [ ${#wished[@]} -gt 0 ] || return 0
   mapfile -t missing < <(missing_packages "${wished[@]}")
