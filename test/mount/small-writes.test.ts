@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { REGION_BYTES } from '../../engine/layout.ts';
 import { mountTest } from '../support/family.ts';
 import { withMount } from '../support/mount.ts';
 import { Draws, testSeed } from '../support/random.ts';
@@ -31,6 +32,37 @@ mountTest('a region of thousands of small pieces is read and stored', () =>
     writeInPieces(join(mount.dir, 'lines-200'), 200, 5200);
     writeInPieces(join(mount.dir, 'lines-60'), 60, 60_000);
     writeInPieces(join(mount.dir, 'lines-1'), 1, 9000);
+    assert.equal(await mount.umount(), 0, mount.stderr());
+  }),
+);
+
+/** Fills the first two regions with blocks in random order, and compares all of them before and after a sync. */
+function fillInAnyOrder(path: string, blockBytes: number, seed: number): void {
+  const content = randomBytes(2 * REGION_BYTES);
+  const draws = new Draws(seed);
+  const blocks = Array.from({ length: content.length / blockBytes }, (_, index) => index);
+  const back = Buffer.alloc(content.length);
+  const fd = openSync(path, 'wx+');
+  while (blocks.length > 0) {
+    const drawn = draws.below(blocks.length);
+    const block = blocks[drawn];
+    blocks[drawn] = blocks[blocks.length - 1];
+    blocks.pop();
+    writeSync(fd, content, block * blockBytes, blockBytes, block * blockBytes);
+  }
+  for (const moment of ['before', 'after']) {
+    assert.equal(readSync(fd, back, 0, back.length, 0), back.length);
+    assert.ok(back.equals(content), `blocks of ${blockBytes}, ${moment} the sync, seed ${seed}`);
+    fsyncSync(fd);
+  }
+  closeSync(fd);
+}
+
+mountTest('regions that small blocks fill in any order are read and stored', () =>
+  withMount({}, async (mount) => {
+    for (const bytes of [2048, 4096, 8192]) {
+      fillInAnyOrder(join(mount.dir, `blocks-${bytes}`), bytes, testSeed());
+    }
     assert.equal(await mount.umount(), 0, mount.stderr());
   }),
 );

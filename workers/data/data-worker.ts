@@ -27,10 +27,10 @@ import {
   type SettleJob,
   type Waiter,
 } from './region.ts';
-import { SourceList } from './source-list.ts';
+import { PIECES_LISTED, SourceList } from './source-list.ts';
 
-/** A region in more pieces than this is settled from a copy: the list of sources must fit a command. */
-const PIECES_MAX = 1024;
+/** A region in more pieces than this is settled from a copy, part by part: a list of sources names no more. */
+const PIECES_MAX = PIECES_LISTED;
 /** A region in more extents than this is rewritten as one extent per stretch. */
 const EXTENTS_MAX = 64;
 /** A region in more extents than this is rewritten as one, its holes filled with zeros. */

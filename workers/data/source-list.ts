@@ -2,11 +2,13 @@
 import { source } from '../../engine/layout.ts';
 import type { Commands } from '../commands.ts';
 
+/** Pieces that a list has room for: as many as blocks of 4 KiB make a region. */
+export const PIECES_LISTED = 1024;
 /** Words from which on a list is full; Commands keeps more than twice as many free for one command. */
-const LIST_WORDS = 4000;
+const LIST_WORDS = PIECES_LISTED * 4;
 /**
  * Words that may come on top: the extents of one region, each with a hole before it (13 words). A region has fewer
- * than EXTENTS_DENSE (512) before a settle, and one settle adds at most a list's worth of pieces (1000).
+ * than EXTENTS_DENSE (512) before a settle, and one settle adds at most a list's worth of pieces.
  */
 const SLACK_WORDS = 1600 * 13;
 
