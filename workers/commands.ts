@@ -1,9 +1,12 @@
 /** What a worker asks of native code in its next turn, as words in a buffer that both see. */
-import { COMMAND_WORDS, command, descriptor, NONE, OUT_BYTES } from '../engine/layout.ts';
-import { native, POLL } from '../engine/native.ts';
+import { COMMAND_WORDS, command, descriptor, OUT_BYTES } from '../engine/layout.ts';
+import { type Native, native, POLL } from '../engine/native.ts';
 
 /** Words that the longest single command may need: a READ or SETTLE with its sources is checked by its writer. */
 const HEADROOM_WORDS = 32768;
+/** Where a SETTLE says how many bytes it has, and a READ whether it is urgent: words from the command's first. */
+const SETTLE_BYTES_AT = 3;
+const READ_URGENT_AT = 5;
 
 /** A commands buffer of one worker, and its turns. Threads: the worker's own. */
 export class Commands {
@@ -12,17 +15,20 @@ export class Commands {
   /** Answers of metadata requests are written here before `reply` names them. */
   readonly out: Uint8Array;
   readonly #words: Uint32Array;
-  readonly #poll: ReturnType<typeof native>['poll'];
+  readonly #poll: Native['poll'];
   #length = 0;
+  /** Where the last command begins. */
+  #begun = 0;
 
-  constructor(engine: number, worker: number) {
+  /** `addon` stands for native code in tests. */
+  constructor(engine: number, worker: number, addon: Pick<Native, 'attach' | 'poll'> = native()) {
     this.engine = engine;
     this.worker = worker;
     const buffer = new SharedArrayBuffer(COMMAND_WORDS * 4);
     this.#words = new Uint32Array(buffer);
     this.out = new Uint8Array(new SharedArrayBuffer(OUT_BYTES));
-    native().attach(engine, worker, new Uint8Array(buffer), this.out);
-    this.#poll = native().poll;
+    addon.attach(engine, worker, new Uint8Array(buffer), this.out);
+    this.#poll = addon.poll;
   }
 
   /**
@@ -62,8 +68,14 @@ export class Commands {
     this.#words[this.#length++] = word;
   }
 
+  /** Takes back the command that was written last, with what followed it. */
+  takeBack(): void {
+    this.#length = this.#begun;
+  }
+
   #begin(operation: number): void {
     if (this.#length > COMMAND_WORDS - HEADROOM_WORDS) this.turn(0, 0);
+    this.#begun = this.#length;
     this.#words[this.#length++] = operation;
   }
 
@@ -96,32 +108,42 @@ export class Commands {
     this.#length += descriptor.WORDS - 1;
   }
 
-  /** Seals and stores a chunk; `source…` calls follow, as many as `sources` says. */
-  settle(job: number, inPlace: boolean, bytes: number, sources: number): void {
+  /** Seals and stores a chunk of so many bytes, unless `setBytes` says otherwise. A SourceList follows. */
+  settle(job: number, inPlace: boolean, bytes: number): void {
     this.#begin(command.SETTLE);
     this.word(job);
     this.word(inPlace ? 1 : 0);
     this.word(bytes);
-    this.word(sources);
+    this.word(0);
   }
 
-  /** Answers a READ (or a part of it, into a frame); `source…` calls follow. */
-  read(part: ReadPart, bytes: number, urgent: boolean, sources: number): void {
+  /** Corrects the bytes of the SETTLE that was written last. */
+  setBytes(bytes: number): void {
+    this.#words[this.#begun + SETTLE_BYTES_AT] = bytes;
+  }
+
+  /** Answers a READ; or a part of it, into a frame, unless that is NONE or -1. A SourceList follows. */
+  read(request: number, frame: number, frameOffset: number, bytes: number): void {
     this.#begin(command.READ);
-    this.word(part.request);
-    this.word(part.frame);
-    this.word(part.frameOffset);
+    this.word(request);
+    this.word(frame);
+    this.word(frameOffset);
     this.word(bytes);
-    this.word(urgent ? 1 : 0);
-    this.word(sources);
+    this.word(0);
+    this.word(0);
   }
 
-  /** Fills an inline cell; `source…` calls follow. */
-  inline(slot: number, offset: number, sources: number): void {
+  /** Has the READ that was written last answered in this turn, by this thread. */
+  makeUrgent(): void {
+    this.#words[this.#begun + READ_URGENT_AT] = 1;
+  }
+
+  /** Fills an inline cell. A SourceList follows. */
+  inline(slot: number, offset: number): void {
     this.#begin(command.INLINE);
     this.word(slot);
     this.word(offset);
-    this.word(sources);
+    this.word(0);
   }
 
   /** Fails one part of a READ that is assembled in a frame. */
@@ -144,18 +166,6 @@ export class Commands {
     this.#begin(command.SYNC_STORE);
     this.word(token);
   }
-}
-
-/** Where the bytes of a READ go: to the kernel (frame NONE), or into the frame where an answer is assembled. */
-export interface ReadPart {
-  request: number;
-  frame: number;
-  frameOffset: number;
-}
-
-/** A READ that is answered by one worker alone. */
-export function wholeRead(request: number): ReadPart {
-  return { request, frame: NONE, frameOffset: 0 };
 }
 
 const scratch = new Float64Array(1);

@@ -4,67 +4,22 @@
  *     pieces    [####]      [##][#####]        newest plaintext, in frames; no two overlap
  *     extents   [========][-----hole----][===] or inline bytes: what lies below, once it is known
  *
- * This file keeps the lists right and decides nothing about when to settle.
+ * This file keeps the lists right and decides nothing about when to settle. Regions are used again: see RegionTable.
  */
-import { REGION_BYTES } from '../../engine/layout.ts';
+import { CHUNK_ID_BYTES, REGION_BYTES, WORD_BYTES } from '../../engine/layout.ts';
 import { type ExtentChange, patchExtents } from '../../engine/tree/content.ts';
 import type { Extent } from '../../engine/tree/types.ts';
-import type { ReadPart } from '../commands.ts';
+import { Link } from './links.ts';
+import { NO_PIECES, PIECE, type Piece, type PieceList } from './pieces.ts';
+import type { Pool } from './pool.ts';
+import type { ParkedRead } from './reader.ts';
+import type { InodeRegions } from './region-table.ts';
+import type { SettleJob } from './settle-job.ts';
 import type { SourceList } from './source-list.ts';
+import type { Waiting } from './waiter.ts';
 
-/** What a piece's bytes are to the store. */
-export const PIECE = {
-  /** Not stored, and no settle job has it. */
-  DIRTY: 0,
-  /** A settle job copies it: its frame must stay until the job is done. */
-  SETTLING: 1,
-  /** Stored; kept so that an append can make a whole chunk of it. */
-  CLEAN: 2,
-} as const;
-
-/** Plaintext in a frame; offsets count from the region's start. Owns one count of its frame. */
-export interface Piece {
-  start: number;
-  end: number;
-  frame: number;
-  /** Where the first byte lies in the frame. */
-  at: number;
-  state: number;
-}
-
-/** What a settle job will have stored, in region offsets; discards trim it while the job runs. */
-export interface Range {
-  start: number;
-  end: number;
-  chunkOffset: number;
-}
-
-/** A chunk on its way to the store. */
-export interface SettleJob {
-  readonly number: number;
-  readonly region: Region;
-  /** Plaintext bytes of the chunk. */
-  readonly bytes: number;
-  ranges: Range[];
-  /** Pieces whose frames are sealed in place; they are unreadable until the job is done. */
-  readonly inPlace: Piece[] | undefined;
-  /** Frames of pieces that were dropped while the job may still read them. */
-  readonly deferred: number[];
-}
-
-/** Someone who waits until settles have been tried. */
-export interface Waiter {
-  /** Counts regions that are not done. */
-  remaining: number;
-  errno: number;
-  /** Keep waiting when a settle fails. */
-  readonly patient: boolean;
-  done(errno: number): void;
-}
-
-/** A READ that cannot be answered yet. */
-export interface ParkedRead {
-  part: ReadPart;
+/** A range of a region, in bytes from its start. */
+export interface Stretch {
   start: number;
   end: number;
 }
@@ -75,18 +30,21 @@ export interface Frames {
   hold(frame: number): void;
 }
 
+/** Extents of a region that is one hole. */
+const NO_EXTENTS: readonly Extent[] = [];
+
 /** The state of one region. */
 export class Region {
-  readonly slot: number;
-  readonly index: number;
-  /** First byte in the file. */
-  readonly offset: number;
-  /** In order of offset. */
-  pieces: Piece[] = [];
+  /** The inode that it is a part of; undefined while nobody uses this object. */
+  inode: InodeRegions | undefined;
+  slot = 0;
+  index = 0;
+  /** A list of its own while there are any, else NO_PIECES. */
+  pieces: PieceList = NO_PIECES;
   coveredBytes = 0;
   dirtyBytes = 0;
   /** What is stored; undefined while it is not known. */
-  extents: Extent[] | undefined;
+  extents: readonly Extent[] | undefined;
   /** Bytes of the inline cell that are the region's content, or -1 when it is not inline. */
   inlineBytes = -1;
   /** The tree worker reads the inline cell: it must not change. */
@@ -94,20 +52,48 @@ export class Region {
   job: SettleJob | undefined;
   loading = false;
   settleWhenLoaded = false;
-  /** Changes that happened while the extents were asked for. */
+  /** Extents that have arrived since the tree was asked. */
+  arrived: Extent[] = [];
+  /** Changes that happened while it is loading. */
   late: ExtentChange[] = [];
   /** Settles that have ended, well or not. */
   settles = 0;
   failures = 0;
   /** When a failed settle is tried again, in milliseconds of performance.now(); 0: no failure. */
   retryAt = 0;
-  waiters: { waiter: Waiter; target: number }[] = [];
-  parked: ParkedRead[] = [];
+  waiters: Waiting[] = [];
+  /** READs that cannot be answered yet, oldest first. */
+  parked: ParkedRead | undefined;
+  /** Its places in the lists of RegionTable. */
+  readonly dirtyLink: Link<Region> = new Link<Region>(this);
+  readonly cleanLink: Link<Region> = new Link<Region>(this);
+  readonly activeLink: Link<Region> = new Link<Region>(this);
+  readonly #lists: Pool<PieceList>;
+  /** The extent of a region that was stored as one chunk, in a list; overwritten by the next such chunk. */
+  #whole: [Extent] | undefined;
 
-  constructor(slot: number, index: number) {
-    this.slot = slot;
+  constructor(lists: Pool<PieceList>) {
+    this.#lists = lists;
+  }
+
+  /** Makes it the region `index` of an inode, of which nothing is known. */
+  begin(inode: InodeRegions, index: number): void {
+    this.inode = inode;
+    this.slot = inode.slot;
     this.index = index;
-    this.offset = index * REGION_BYTES;
+    this.extents = undefined;
+    this.inlineBytes = -1;
+    this.inlineBusy = false;
+    this.loading = false;
+    this.settleWhenLoaded = false;
+    this.settles = 0;
+    this.failures = 0;
+    this.retryAt = 0;
+  }
+
+  /** First byte in the file. */
+  get offset(): number {
+    return this.index * REGION_BYTES;
   }
 
   get isFull(): boolean {
@@ -119,90 +105,85 @@ export class Region {
     return this.dirtyBytes === 0 && this.job === undefined;
   }
 
+  /** Whether it can be forgotten: the tree can tell all of it again. */
+  get isIdle(): boolean {
+    if (!this.isSettled || this.loading || this.inlineBusy) return false;
+    return this.pieces.count === 0 && this.parked === undefined;
+  }
+
   /** Puts a piece on top. Takes over one count of the frame. */
   put(start: number, end: number, frame: number, at: number, frames: Frames): void {
-    const last = this.pieces.at(-1);
-    if (last === undefined || last.end <= start) {
-      if (last !== undefined && continues(last, start, frame, at)) {
-        last.end = end;
-        frames.free(frame);
-      } else {
-        this.pieces.push({ start, end, frame, at, state: PIECE.DIRTY });
-      }
-    } else {
+    const last = this.pieces.last;
+    if (last !== undefined && last.end > start) {
       this.cut(start, end, frames);
-      this.pieces.splice(this.#firstFrom(end), 0, { start, end, frame, at, state: PIECE.DIRTY });
+      this.#insert(this.pieces.firstFrom(end), start, end, frame, at);
+    } else if (last !== undefined && continues(last, start, frame, at)) {
+      last.end = end;
+      frames.free(frame);
+      this.coveredBytes += end - start;
+      this.dirtyBytes += end - start;
+    } else {
+      this.#insert(this.pieces.count, start, end, frame, at);
     }
+  }
+
+  /** Puts a dirty piece where no other lies. */
+  #insert(index: number, start: number, end: number, frame: number, at: number): void {
+    if (this.pieces === NO_PIECES) this.pieces = this.#lists.take();
+    this.pieces.insert(index, start, end, frame, at);
     this.coveredBytes += end - start;
     this.dirtyBytes += end - start;
   }
 
-  /** Puts a piece back where nothing newer lies: a settle in place has failed. Takes over its count. */
-  putBelow(piece: Piece, frames: Frames): void {
-    const above = this.pieces.filter((p) => p.end > piece.start && p.start < piece.end);
-    let from = piece.start;
-    const fill = (to: number): void => {
-      if (to <= from) return;
-      frames.hold(piece.frame);
-      const at = piece.at + from - piece.start;
-      const part = { start: from, end: to, frame: piece.frame, at, state: PIECE.DIRTY };
-      this.pieces.splice(this.#firstFrom(from), 0, part);
-      this.coveredBytes += to - from;
-      this.dirtyBytes += to - from;
-    };
-    for (const newer of above) {
-      fill(newer.start);
-      from = Math.max(from, newer.end);
+  /** Puts a range of a piece back where nothing newer lies: a settle in place has failed. Leaves its count alone. */
+  putBelow(piece: Piece, start: number, end: number, frames: Frames): void {
+    let from = start;
+    for (let i = this.pieces.firstBehind(start); from < end; i++) {
+      const newer = i < this.pieces.count ? this.pieces.at(i) : undefined;
+      const to = Math.min(newer?.start ?? end, end);
+      if (to > from) {
+        frames.hold(piece.frame);
+        this.#insert(i, from, to, piece.frame, piece.at + from - piece.start);
+        i += 1;
+      }
+      from = newer?.end ?? end;
     }
-    fill(piece.end);
-    frames.free(piece.frame);
-  }
-
-  /** Index of the first piece that starts at `offset` or behind it. */
-  #firstFrom(offset: number): number {
-    let low = 0;
-    let high = this.pieces.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.pieces[middle].start < offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 
   /** Removes the plaintext of a range. */
   cut(start: number, end: number, frames: Frames): void {
-    let i = this.#firstFrom(start);
-    if (i > 0 && this.pieces[i - 1].end > start) i -= 1;
-    let remove = 0;
-    const first = this.pieces[i];
-    if (first !== undefined && first.start < start && first.end > end) {
-      // The range is the middle of one piece: the tail becomes a piece of its own.
-      const tail = { ...first, start: end, at: first.at + end - first.start };
-      frames.hold(first.frame);
-      this.#uncount(first, end - start);
-      first.end = start;
-      this.pieces.splice(i + 1, 0, tail);
-      return;
-    }
-    if (first !== undefined && first.start < start) {
+    const { pieces } = this;
+    let i = pieces.firstBehind(start);
+    if (i < pieces.count && pieces.at(i).start < start) {
+      if (pieces.at(i).end > end) return this.#cutMiddle(i, start, end, frames);
+      const first = pieces.at(i);
       this.#uncount(first, first.end - start);
       first.end = start;
       i += 1;
     }
-    while (i + remove < this.pieces.length && this.pieces[i + remove].end <= end) {
-      const piece = this.pieces[i + remove];
-      this.#uncount(piece, piece.end - piece.start);
-      this.#release(piece, frames);
-      remove += 1;
+    let behind = i;
+    for (; behind < pieces.count && pieces.at(behind).end <= end; behind++) {
+      this.#release(pieces.at(behind), frames);
     }
-    const next = this.pieces[i + remove];
-    if (next !== undefined && next.start < end) {
+    if (behind < pieces.count && pieces.at(behind).start < end) {
+      const next = pieces.at(behind);
       this.#uncount(next, end - next.start);
       next.at += end - next.start;
       next.start = end;
     }
-    if (remove > 0) this.pieces.splice(i, remove);
+    pieces.remove(i, behind - i);
+    this.#returnList();
+  }
+
+  /** Removes the middle of one piece: the tail becomes a piece of its own. */
+  #cutMiddle(index: number, start: number, end: number, frames: Frames): void {
+    const head = this.pieces.at(index);
+    frames.hold(head.frame);
+    this.#uncount(head, end - start);
+    const at = head.at + end - head.start;
+    const tail = this.pieces.insert(index + 1, end, head.end, head.frame, at);
+    tail.state = head.state;
+    head.end = start;
   }
 
   #uncount(piece: Piece, bytes: number): void {
@@ -210,8 +191,9 @@ export class Region {
     if (piece.state === PIECE.DIRTY) this.dirtyBytes -= bytes;
   }
 
-  /** Gives a dropped piece's count back, or leaves that to the job that still reads it. */
+  /** Gives the count of a piece that will be removed back, or leaves that to the job that still reads it. */
   #release(piece: Piece, frames: Frames): void {
+    this.#uncount(piece, piece.end - piece.start);
     if (piece.state === PIECE.SETTLING && this.job !== undefined) {
       this.job.deferred.push(piece.frame);
     } else {
@@ -219,15 +201,47 @@ export class Region {
     }
   }
 
+  /** An empty list goes back to those that share it. */
+  #returnList(): void {
+    if (this.pieces.count > 0 || this.pieces === NO_PIECES) return;
+    this.#lists.give(this.pieces);
+    this.pieces = NO_PIECES;
+  }
+
   /** Removes the pieces that are stored already, to free their frames. */
   dropClean(frames: Frames): void {
-    const kept = this.pieces.filter((piece) => {
-      if (piece.state !== PIECE.CLEAN) return true;
-      this.coveredBytes -= piece.end - piece.start;
-      frames.free(piece.frame);
-      return false;
-    });
-    if (kept.length < this.pieces.length) this.pieces = kept;
+    const { pieces } = this;
+    // From behind, so that what follows a removed piece has been thinned out before it moves.
+    for (let i = pieces.count - 1; i >= 0; i--) {
+      if (pieces.at(i).state !== PIECE.CLEAN) continue;
+      this.#release(pieces.at(i), frames);
+      pieces.remove(i, 1);
+    }
+    this.#returnList();
+  }
+
+  /** Removes all pieces, whatever their state, and frees their frames. No job may read them. */
+  dropAll(frames: Frames): void {
+    for (let i = 0; i < this.pieces.count; i++) frames.free(this.pieces.at(i).frame);
+    this.pieces.clear();
+    this.#returnList();
+    this.coveredBytes = 0;
+    this.dirtyBytes = 0;
+  }
+
+  /** Hands all pieces over with their counts. The list must come back by `returnPieces`. */
+  takePieces(): PieceList {
+    const taken = this.pieces;
+    this.pieces = NO_PIECES;
+    this.coveredBytes = 0;
+    this.dirtyBytes = 0;
+    return taken;
+  }
+
+  /** Takes a list back whose counts have been seen to. */
+  returnPieces(list: PieceList): void {
+    list.clear();
+    this.#lists.give(list);
   }
 
   /** Records that a range is now in a chunk, or a hole. */
@@ -236,16 +250,43 @@ export class Region {
     else if (this.extents !== undefined) this.extents = patchExtents(this.extents, change);
   }
 
+  /** Records that the region is one hole. It must not be loading. */
+  becomesHole(): void {
+    this.extents = NO_EXTENTS;
+  }
+
   /**
-   * Takes what the tree knows, with what has changed since it was asked. Yields the discards that leave a hole inside
-   * of inline bytes: the caller zeroes these.
+   * Records that all of the region is the chunk whose id lies at `words[at]`, and yields its extent, which is valid
+   * until the next such chunk. The region must not be loading.
    */
-  loaded(extents: Extent[], inlineBytes: number): { start: number; end: number }[] {
+  becomesChunk(words: Uint32Array, at: number): Extent {
+    // Overwriting is safe: whatever shares the extent or its id is in the list that this one replaces.
+    this.#whole ??= [wholeExtent()];
+    const [extent] = this.#whole;
+    extent.offset = this.offset;
+    for (let i = 0; i < extent.id.length; i++) extent.id[i] = words[at + i];
+    this.extents = this.#whole;
+    this.inlineBytes = -1;
+    return extent;
+  }
+
+  /** Begins to ask the tree what is stored. */
+  load(): void {
+    this.loading = true;
+    this.arrived = [];
+    this.late = [];
+  }
+
+  /**
+   * Takes what has arrived from the tree, with what has changed since it was asked. Yields the discards that leave a
+   * hole inside of inline bytes: the caller zeroes these.
+   */
+  loaded(inlineBytes: number): Stretch[] {
     this.loading = false;
-    this.extents = extents;
+    this.extents = this.arrived;
     this.inlineBytes = inlineBytes;
-    const holes: { start: number; end: number }[] = [];
-    for (const change of this.late.splice(0)) {
+    const holes: Stretch[] = [];
+    for (const change of this.late) {
       this.extents = patchExtents(this.extents, change);
       if (change.kind === 'extent') {
         this.inlineBytes = -1; // Who stores extents takes the inline bytes along.
@@ -256,17 +297,17 @@ export class Region {
         else holes.push({ start, end });
       }
     }
+    if (this.late.length > 0) this.late = [];
     return holes;
   }
 
   /** Whether the bytes can be told without asking the tree. */
   knows(start: number, end: number): boolean {
     if (this.extents !== undefined) return true;
-    if (this.coveredBytes === 0) return false;
     let at = start;
-    for (const piece of this.pieces) {
-      if (piece.start > at) break;
-      if (piece.end > at) at = piece.end;
+    for (let i = this.pieces.firstBehind(start); i < this.pieces.count && at < end; i++) {
+      if (this.pieces.at(i).start > at) break;
+      at = this.pieces.at(i).end;
     }
     return at >= end;
   }
@@ -276,13 +317,15 @@ export class Region {
    * `knows` must hold. The end is `end`, or the end of a piece.
    */
   sources(start: number, end: number, list: SourceList): number {
+    const { pieces } = this;
     let at = start;
-    let i = this.#firstFrom(start);
-    if (i > 0 && this.pieces[i - 1].end > start) i -= 1;
-    for (; i < this.pieces.length && this.pieces[i].start < end; i++) {
-      const piece = this.pieces[i];
-      if (piece.start > at) this.#storedSources(at, piece.start, list);
-      at = Math.max(at, piece.start);
+    for (let i = pieces.firstBehind(start); i < pieces.count; i++) {
+      const piece = pieces.at(i);
+      if (piece.start >= end) break;
+      if (piece.start > at) {
+        this.#storedSources(at, piece.start, list);
+        at = piece.start;
+      }
       const to = Math.min(piece.end, end);
       list.frame(piece.frame, piece.at + at - piece.start, to - at);
       at = to;
@@ -299,7 +342,9 @@ export class Region {
       list.inline(this.slot, at, to - at);
       at = to;
     }
-    for (const extent of this.extents ?? []) {
+    const extents = this.extents ?? NO_EXTENTS;
+    for (let i = 0; i < extents.length; i++) {
+      const extent = extents[i];
       const first = extent.offset - this.offset;
       const behind = first + extent.length;
       if (behind <= at) continue;
@@ -315,22 +360,38 @@ export class Region {
 
   /** The end of what is known to be in the region, in bytes from its start. */
   get contentEnd(): number {
-    const piece = this.pieces.at(-1);
     const extent = this.extents?.at(-1);
     const stored = extent === undefined ? 0 : extent.offset + extent.length - this.offset;
-    return Math.max(piece?.end ?? 0, stored, this.inlineBytes);
+    return Math.max(this.pieces.last?.end ?? 0, stored, this.inlineBytes);
+  }
+
+  /** The maximal stretches that are dirty. */
+  dirtyStretches(): Stretch[] {
+    const dirty: Stretch[] = [];
+    for (let i = 0; i < this.pieces.count; i++) {
+      const { start, end, state } = this.pieces.at(i);
+      if (state !== PIECE.DIRTY) continue;
+      const last = dirty.at(-1);
+      if (last !== undefined && last.end === start) last.end = end;
+      else dirty.push({ start, end });
+    }
+    return dirty;
   }
 
   /** The maximal stretches of the region that are no hole, pieces and stored content together. */
-  stretches(): { start: number; end: number }[] {
-    const parts = this.pieces.map(({ start, end }) => ({ start, end }));
+  stretches(): Stretch[] {
+    const parts: Stretch[] = [];
+    for (let i = 0; i < this.pieces.count; i++) {
+      const { start, end } = this.pieces.at(i);
+      parts.push({ start, end });
+    }
     if (this.inlineBytes > 0) parts.push({ start: 0, end: this.inlineBytes });
-    for (const extent of this.extents ?? []) {
+    for (const extent of this.extents ?? NO_EXTENTS) {
       const start = extent.offset - this.offset;
       parts.push({ start, end: start + extent.length });
     }
     parts.sort((a, b) => a.start - b.start);
-    const joined: { start: number; end: number }[] = [];
+    const joined: Stretch[] = [];
     for (const part of parts) {
       const last = joined.at(-1);
       if (last !== undefined && part.start <= last.end) last.end = Math.max(last.end, part.end);
@@ -348,4 +409,9 @@ function continues(last: Piece, start: number, frame: number, at: number): boole
     last.frame === frame &&
     last.at + last.end - last.start === at
   );
+}
+
+function wholeExtent(): Extent {
+  const id = new Uint32Array(CHUNK_ID_BYTES / WORD_BYTES);
+  return { offset: 0, length: REGION_BYTES, chunkOffset: 0, chunkLength: REGION_BYTES, id };
 }
