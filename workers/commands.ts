@@ -1,5 +1,5 @@
 /** What a worker asks of native code in its next turn, as words in a buffer that both see. */
-import { COMMAND_WORDS, command, descriptor, OUT_BYTES } from '../engine/layout.ts';
+import { COMMAND_WORDS, command, descriptor, OUT_BYTES, REGION_BYTES } from '../engine/layout.ts';
 import { type Native, native, POLL } from '../engine/native.ts';
 
 /** Words that the longest single command may need: a READ or SETTLE with its sources is checked by its writer. */
@@ -177,10 +177,20 @@ export class Message {
 
   /** Begins a descriptor: kind, inode slot, byte offset, length; A, B and the payload are 0. */
   begin(kind: number, slot: number, offset: number, length: number): this {
+    scratch[0] = offset;
+    return this.#begin(kind, slot, length);
+  }
+
+  /** The same for the byte `start` of a region. */
+  beginInRegion(kind: number, slot: number, region: number, start: number, length: number): this {
+    scratch[0] = region * REGION_BYTES + start;
+    return this.#begin(kind, slot, length);
+  }
+
+  #begin(kind: number, slot: number, length: number): this {
     this.words.fill(0);
     this.words[descriptor.KIND - 1] = kind;
     this.words[descriptor.INODE - 1] = slot;
-    scratch[0] = offset;
     this.words[descriptor.OFFSET - 1] = scratchWords[0];
     this.words[descriptor.OFFSET] = scratchWords[1];
     this.words[descriptor.LENGTH - 1] = length;
@@ -217,4 +227,19 @@ export function doubleAt(words: Uint32Array, index: number): number {
   scratchWords[0] = words[index];
   scratchWords[1] = words[index + 1];
   return scratch[0];
+}
+
+/** Index of the region in which the byte lies whose offset is the double in two words of a descriptor. */
+export function regionAt(words: Uint32Array, index: number): number {
+  scratchWords[0] = words[index];
+  scratchWords[1] = words[index + 1];
+  // A small integer comes back, where the offset itself would be an object of its own. So with the next.
+  return (scratch[0] / REGION_BYTES) | 0;
+}
+
+/** That byte's offset in its region. */
+export function startAt(words: Uint32Array, index: number): number {
+  scratchWords[0] = words[index];
+  scratchWords[1] = words[index + 1];
+  return (scratch[0] % REGION_BYTES) | 0;
 }

@@ -14,8 +14,8 @@ const SLOT = 7;
 const REGIONS = 64;
 const FIRST = 1024;
 const FRAMES_PER_REGION = REGION_BYTES / FRAME_BYTES;
-/** Rounds of which the leanest counts: in others the compiler may be at work. */
-const ROUNDS = 12;
+/** Rounds of which one must be lean: until then the compiler may be at work, and on a busy machine it takes its time. */
+const ROUNDS = 100;
 const REQUESTS_PER_ROUND = 10_000;
 
 /** Keeps what the worker asked for in fields and arrays of fixed length. */
@@ -105,22 +105,22 @@ class Stream {
   }
 }
 
-/** Bytes that one request leaves on the heap, in the leanest of some rounds; at least one must run undisturbed. */
+/** The smallest object of V8 has 16 bytes: one for each whole region that is stored would be 4 bytes for a WRITE of 1 MiB. */
+const LIMIT_BYTES = 1;
+
+/** Bytes that one request leaves on the heap, in the first lean round, or else in the leanest. */
 function bytesPerRequest(round: (requests: number) => void): number {
   let leanest = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < ROUNDS; i++) {
+  for (let i = 0; i < ROUNDS && leanest >= LIMIT_BYTES; i++) {
     collect();
     const before = process.memoryUsage().heapUsed;
     round(REQUESTS_PER_ROUND);
-    const grown = process.memoryUsage().heapUsed - before;
+    const each = (process.memoryUsage().heapUsed - before) / REQUESTS_PER_ROUND;
     // Less than before: it was collected meanwhile, so that the difference tells nothing.
-    if (grown >= 0) leanest = Math.min(leanest, grown);
+    if (each >= 0) leanest = Math.min(leanest, each);
   }
-  return leanest / REQUESTS_PER_ROUND;
+  return leanest;
 }
-
-/** The smallest object of V8 has 16 bytes: fewer for each request mean none for at least every second one. */
-const LIMIT_BYTES = 4;
 
 function assertLean(name: string, bytes: number): void {
   assert.ok(bytes < LIMIT_BYTES, `${name}: ${bytes.toFixed(1)} bytes for each request`);
@@ -150,7 +150,7 @@ for (const bytes of [FRAME_BYTES, 128 * 1024]) {
     stream.write((REGIONS * REGION_BYTES) / bytes);
     const each = bytesPerRequest((requests) => stream.read(requests));
     t.diagnostic(`${each.toFixed(2)} bytes for each request`);
-    assert.equal(stream.counter.reads, ROUNDS * REQUESTS_PER_ROUND);
+    assert.ok(stream.counter.reads > 0, 'READs were answered');
     assertLean('reads', each);
   });
 }
@@ -159,6 +159,6 @@ test('reads that wait for a chunk leave no garbage', (t) => {
   const stream = new Stream(FRAME_BYTES);
   const each = bytesPerRequest((requests) => stream.readWhileStored(requests));
   t.diagnostic(`${each.toFixed(2)} bytes for each request`);
-  assert.equal(stream.counter.reads, (ROUNDS * REQUESTS_PER_ROUND) / 2);
+  assert.ok(stream.counter.reads > 0, 'READs were answered');
   assertLean('reads', each);
 });

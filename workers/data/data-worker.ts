@@ -11,7 +11,7 @@
 import { constants } from 'node:os';
 import { descriptor, kind, REGION_BYTES, TREE_WORKER } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
-import { type Commands, doubleAt, Message } from '../commands.ts';
+import { type Commands, doubleAt, Message, regionAt, startAt } from '../commands.ts';
 import { Loader } from './loader.ts';
 import { Reader } from './reader.ts';
 import type { Region } from './region.ts';
@@ -92,12 +92,10 @@ export class DataWorker {
 
   #piece(word: number, slot: number): void {
     const words = this.#words;
-    const offset = doubleAt(words, word + descriptor.OFFSET);
-    const index = Math.floor(offset / REGION_BYTES);
-    const start = (offset - index * REGION_BYTES) | 0;
+    const start = startAt(words, word + descriptor.OFFSET);
     const end = start + words[word + descriptor.LENGTH];
     const frame = words[word + descriptor.A];
-    const region = this.#table.region(slot, index);
+    const region = this.#table.region(slot, regionAt(words, word + descriptor.OFFSET));
     region.put(start, end, frame, words[word + descriptor.B], this.#commands);
     this.#settler.wrote(region);
   }

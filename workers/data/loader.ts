@@ -1,7 +1,7 @@
 /** Asks the tree worker what is stored of a region: QUERY goes out, KNOWN for each extent and LOADED come back. */
 import { descriptor, kind, REGION_BYTES, TREE_WORKER } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
-import { type Commands, doubleAt, Message } from '../commands.ts';
+import { type Commands, doubleAt, Message, regionAt } from '../commands.ts';
 import type { Region } from './region.ts';
 import type { RegionTable } from './region-table.ts';
 
@@ -42,9 +42,8 @@ export class Loader {
 
   /** The region that the descriptor at `word` is about, if it waits for an answer: it may be forgotten by now. */
   loading(word: number): Region | undefined {
-    const offset = doubleAt(this.#words, word + descriptor.OFFSET);
-    const slot = this.#words[word + descriptor.INODE];
-    const region = this.#table.find(slot, Math.floor(offset / REGION_BYTES));
+    const index = regionAt(this.#words, word + descriptor.OFFSET);
+    const region = this.#table.find(this.#words[word + descriptor.INODE], index);
     return region?.loading ? region : undefined;
   }
 }

@@ -1,8 +1,8 @@
 /** Answers READs: from plaintext in frames, from chunks and inline bytes, or later, when a region knows more. */
 import { constants } from 'node:os';
-import { descriptor, REGION_BYTES } from '../../engine/layout.ts';
+import { descriptor } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
-import { type Commands, doubleAt } from '../commands.ts';
+import { type Commands, regionAt, startAt } from '../commands.ts';
 import type { Loader } from './loader.ts';
 import { Pool } from './pool.ts';
 import type { Region } from './region.ts';
@@ -56,10 +56,9 @@ export class Reader {
   /** Answers or parks the READ whose descriptor begins at `word`. */
   read(word: number): void {
     const { signed, words } = this.#memory;
-    const offset = doubleAt(words, word + descriptor.OFFSET);
-    const index = Math.floor(offset / REGION_BYTES);
+    const index = regionAt(words, word + descriptor.OFFSET);
     const read = this.#reads.take();
-    read.start = (offset - index * REGION_BYTES) | 0;
+    read.start = startAt(words, word + descriptor.OFFSET);
     read.end = read.start + signed[word + descriptor.LENGTH];
     read.request = signed[word + descriptor.A];
     read.frame = signed[word + descriptor.PAYLOAD];

@@ -263,7 +263,7 @@ export class Region {
     // Overwriting is safe: whatever shares the extent or its id is in the list that this one replaces.
     this.#whole ??= [wholeExtent()];
     const [extent] = this.#whole;
-    extent.offset = this.offset;
+    extent.offset = this.index * REGION_BYTES;
     for (let i = 0; i < extent.id.length; i++) extent.id[i] = words[at + i];
     this.extents = this.#whole;
     this.inlineBytes = -1;
@@ -345,7 +345,8 @@ export class Region {
     const extents = this.extents ?? NO_EXTENTS;
     for (let i = 0; i < extents.length; i++) {
       const extent = extents[i];
-      const first = extent.offset - this.offset;
+      // Not by `offset`: a call that yields a large number may allocate it.
+      const first = extent.offset - this.index * REGION_BYTES;
       const behind = first + extent.length;
       if (behind <= at) continue;
       if (first >= end) break;

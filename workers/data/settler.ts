@@ -181,7 +181,7 @@ export class Settler {
     const { region } = job;
     region.failures = 0;
     if (job.ranges === WHOLE_REGION && !region.loading) {
-      this.#tell(region.slot, region.becomesChunk(this.#words, idWord));
+      this.#tell(region, region.becomesChunk(this.#words, idWord));
     } else {
       this.#storedRanges(job, this.#words.slice(idWord, idWord + CHUNK_ID_BYTES / WORD_BYTES));
     }
@@ -209,12 +209,14 @@ export class Settler {
         id,
       };
       region.change({ kind: 'extent', extent });
-      this.#tell(region.slot, extent);
+      this.#tell(region, extent);
     }
   }
 
-  #tell(slot: number, extent: Extent): void {
-    const message = this.#message.begin(kind.EXTENT, slot, extent.offset, extent.length);
+  #tell(region: Region, extent: Extent): void {
+    const { slot, index } = region;
+    const start = extent.offset - index * REGION_BYTES;
+    const message = this.#message.beginInRegion(kind.EXTENT, slot, index, start, extent.length);
     message.a(extent.chunkLength).b(extent.chunkOffset).id(extent.id);
     this.#commands.push(TREE_WORKER, message.words);
   }
