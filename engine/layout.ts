@@ -84,7 +84,7 @@ export const kind = {
   PIECE: 1,
   /** front → data: A: request, PAYLOAD[0]: frame to assemble in or NONE, PAYLOAD[1]: offset in that frame. */
   READ: 2,
-  /** front → data: make everything of the inode that came before durable, then count the request down. A: request. */
+  /** front → data: make everything of the inode that came before durable, then count the request down. A: request. B: how many workers are asked. */
   SYNC: 3,
   /** tree → data: discard the bytes OFFSET..OFFSET+PAYLOAD f64 of the inode (truncate, punch), then acknowledge. A: token. */
   DISCARD: 4,

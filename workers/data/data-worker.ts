@@ -18,6 +18,7 @@ import type { Region } from './region.ts';
 import { type InodeRegions, RegionTable } from './region-table.ts';
 import { Settler } from './settler.ts';
 import { SourceList } from './source-list.ts';
+import type { TreeHalf } from './tree-half.ts';
 import { release } from './waiter.ts';
 
 /** One data worker's state and decisions. Threads: its own. */
@@ -30,9 +31,12 @@ export class DataWorker {
   readonly #loader: Loader;
   readonly #settler: Settler;
   readonly #reader: Reader;
+  readonly #tree: TreeHalf | undefined;
 
-  constructor(memory: SharedMemory, commands: Commands) {
+  /** `tree` is given where the tree worker is on the same thread: it then need not be sent messages. */
+  constructor(memory: SharedMemory, commands: Commands, tree?: TreeHalf) {
     this.#commands = commands;
+    this.#tree = tree;
     this.#words = memory.words;
     this.#list = new SourceList(commands);
     const table = new RegionTable(memory);
@@ -41,7 +45,7 @@ export class DataWorker {
     const settle = (region: Region): void => this.#settler.settle(region);
     this.#table = table;
     this.#loader = loader;
-    this.#settler = new Settler(memory, commands, { table, loader, ended });
+    this.#settler = new Settler(memory, commands, { table, loader, ended, tree });
     this.#reader = new Reader(memory, commands, { table, loader, settle });
   }
 
@@ -58,7 +62,7 @@ export class DataWorker {
       case kind.SETTLED:
         return this.#settler.settled(word);
       case kind.SYNC:
-        return this.#sync(slot, a);
+        return this.#sync(slot, a, words[word + descriptor.B]);
       case kind.KNOWN:
         return this.#loader.known(word);
       case kind.LOADED:
@@ -100,8 +104,12 @@ export class DataWorker {
     this.#settler.wrote(region);
   }
 
-  #sync(slot: number, request: number): void {
-    const done = (errno: number): void => this.#commands.syncDone(request, errno, slot);
+  #sync(slot: number, request: number, workers: number): void {
+    const done = (errno: number): void => {
+      // Where others are asked as well, what they have told the tree worker must be heard first.
+      if (workers === 1 && this.#tree?.commit(slot, request, errno) === true) return;
+      this.#commands.syncDone(request, errno, slot);
+    };
     const inode = this.#table.inode(slot);
     if (inode === undefined) done(0);
     else this.#settler.await(inode.active, false, done);

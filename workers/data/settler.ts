@@ -27,6 +27,7 @@ import type { Region, Stretch } from './region.ts';
 import type { RegionTable } from './region-table.ts';
 import { type Range, type SettleJob, SettleJobs, WHOLE_REGION } from './settle-job.ts';
 import { PIECES_LISTED, SourceList } from './source-list.ts';
+import type { TreeHalf } from './tree-half.ts';
 import { newWaiter, release, type Waiter } from './waiter.ts';
 
 /** A region in more pieces than this is settled from a copy, part by part: a list of sources names no more. */
@@ -50,12 +51,21 @@ export class Settler {
   readonly #jobs = new SettleJobs();
   /** Called when a settle of a region has ended: READs may wait for that. */
   readonly #ended: (region: Region) => void;
+  readonly #memory: SharedMemory;
+  readonly #tree: TreeHalf | undefined;
 
   constructor(
     memory: SharedMemory,
     commands: Commands,
-    parts: { table: RegionTable; loader: Loader; ended: (region: Region) => void },
+    parts: {
+      table: RegionTable;
+      loader: Loader;
+      ended: (region: Region) => void;
+      tree: TreeHalf | undefined;
+    },
   ) {
+    this.#memory = memory;
+    this.#tree = parts.tree;
     this.#words = memory.words;
     this.#commands = commands;
     this.#list = new SourceList(commands);
@@ -134,7 +144,8 @@ export class Settler {
   /** A tiny file: its bytes go into the inline cell, and from there into the tree. */
   #settleInline(region: Region): void {
     const end = region.contentEnd;
-    for (let from = 0; from < end; ) {
+    const isCopied = this.#copyToCell(region, end);
+    for (let from = 0; from < end && !isCopied; ) {
       this.#commands.inline(region.slot, from);
       const list = this.#list.begin();
       from = region.sources(from, end, list);
@@ -142,13 +153,30 @@ export class Settler {
     }
     region.dropAll(this.#commands);
     region.inlineBytes = end;
-    region.inlineBusy = true;
     this.#table.dirty.remove(region.dirtyLink);
     this.#table.clean.remove(region.cleanLink);
+    if (isCopied) {
+      this.#tree?.inline(region.slot, end);
+      return this.#end(region, 0);
+    }
+    region.inlineBusy = true;
     const message = this.#message.begin(kind.INLINE, region.slot, 0, end);
     this.#commands.push(TREE_WORKER, message.a(this.#commands.worker).words);
     // The tree worker gets this before any COMMIT that follows: who waits need not wait for its answer.
     this.#end(region, 0);
+  }
+
+  /**
+   * Copies the content into the inline cell here and now, where it is one piece and the tree worker on this thread can
+   * take it at once. False: native code must do it, when the turn ends.
+   */
+  #copyToCell(region: Region, end: number): boolean {
+    if (this.#tree === undefined || region.pieces.count !== 1) return false;
+    const { start, end: pieceEnd, frame, at } = region.pieces.at(0);
+    if (start !== 0 || pieceEnd !== end) return false;
+    const bytes = this.#memory.frameBytes(frame, at + end).subarray(at);
+    this.#memory.inlineCell(region.slot, end).set(bytes);
+    return true;
   }
 
   /** The inline cell of an inode is free again. */
@@ -215,6 +243,7 @@ export class Settler {
 
   #tell(region: Region, extent: Extent): void {
     const { slot, index } = region;
+    if (this.#tree !== undefined) return this.#tree.extent(slot, extent);
     const start = extent.offset - index * REGION_BYTES;
     const message = this.#message.beginInRegion(kind.EXTENT, slot, index, start, extent.length);
     message.a(extent.chunkLength).b(extent.chunkOffset).id(extent.id);

@@ -141,15 +141,10 @@ class Play {
     this.#serve();
   }
 
-  /** As the front, the region's owner and the tree do in turn when the program closes. */
+  /** As a front does when the program closes: this thread owns the region and commits at once. */
   #flush(slot: number): void {
     this.#fillRequest(OPCODE.FLUSH, ROOT_INO, this.#nothing);
     this.#descriptor(kind.SYNC, slot, SLOT, 0);
-    this.#serve();
-    this.#descriptor(kind.INLINE, slot, TREE_WORKER, INLINE_BYTES);
-    this.#descriptor(kind.COMMIT, slot, SLOT, 0);
-    this.#serve();
-    this.#descriptor(kind.INLINED, slot, 0, 0);
     this.#serve();
   }
 
@@ -183,6 +178,7 @@ class Play {
     words[word + descriptor.INODE] = slot;
     words[word + descriptor.A] = a;
     words[word + descriptor.LENGTH] = length;
+    if (what === kind.SYNC) words[word + descriptor.B] = 1;
   }
 
   #serve(): void {

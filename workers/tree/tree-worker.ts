@@ -8,6 +8,7 @@
 import { constants } from 'node:os';
 import {
   descriptor,
+  INLINE_BYTES,
   kind,
   NONE,
   OUT_BYTES,
@@ -43,6 +44,9 @@ const ANSWER_ROOM = 1 << 20;
 const RECLAIM_INODES = 16;
 /** Changes of one inode that wait for a commit; more are committed without being asked. */
 const PENDING_MAX = 4096;
+
+/** Buffers for inline content that are kept for later. */
+const INLINE_BUFFERS = 64;
 
 /** Operations that change nothing: a turn of these alone needs no transaction. */
 const READ_ONLY = new Set<number>([
@@ -112,11 +116,14 @@ export class TreeWorker implements OpenInodes {
   /** Where the errnos of this turn's answers to commits lie: they become EIO when the turn cannot be flushed. */
   #commitReplies: number[] = [];
   #mustFlush = false;
+  #isTransacting = false;
   /** Mutations get ENOSPC in this turn. */
   #refuses = false;
   /** To be done when the turn's transaction is committed. */
   #afterCommit: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
+  /** Memory for inline content that waits for a commit. */
+  readonly #inlineBuffers: Uint8Array[] = [];
   #syncs = 0;
   #stopped = false;
 
@@ -127,7 +134,11 @@ export class TreeWorker implements OpenInodes {
     this.#words = options.memory.words;
     this.#tree = options.tree;
     this.#slots = new Slots(options.memory);
-    this.#data = new DataWorker(options.memory, options.commands);
+    this.#data = new DataWorker(options.memory, options.commands, {
+      inline: (slot, bytes) => this.#setInline(slot, bytes),
+      extent: (slot, extent) => this.#addExtent(slot, { ...extent, id: extent.id.slice() }),
+      commit: (slot, request, errno) => this.#commitAtOnce(slot, request, errno),
+    });
     this.#answer = new Answer(options.commands.out);
     const { tree, ttlMs, statfs } = options;
     this.#operations = new Operations({ tree, inodes: this, ttl: ttlMs, statfs });
@@ -168,8 +179,8 @@ export class TreeWorker implements OpenInodes {
     for (let i = 0; i < count; i++) {
       const word = this.#memory.descriptorWord(this.commands.worker, ticket + i);
       const is = this.#words[word + descriptor.KIND];
-      if (is === kind.COMMIT || is === kind.ACK || is === kind.SYNCED) return true;
-      if (is !== kind.REQUEST) continue;
+      if (is === kind.PIECE || is === kind.READ || is === kind.EXTENT) continue;
+      if (is !== kind.REQUEST) return true;
       const slot = this.#words[word + descriptor.A];
       const opcode = this.#words[this.#memory.requestWord(slot, requestCell.OPCODE)];
       if (!READ_ONLY.has(opcode)) return true;
@@ -179,7 +190,12 @@ export class TreeWorker implements OpenInodes {
 
   /** Runs `body` in one transaction, and flushes it when something in it must survive. */
   #transact(body: () => void): void {
-    this.#tree.transact(body);
+    this.#isTransacting = true;
+    try {
+      this.#tree.transact(body);
+    } finally {
+      this.#isTransacting = false;
+    }
     if (!this.#mustFlush) return;
     this.#mustFlush = false;
     if (this.flush()) return;
@@ -295,9 +311,19 @@ export class TreeWorker implements OpenInodes {
 
   /** FLUSH and FSYNC arrive here when all data workers have settled their part. */
   #commitRequest(slot: number, request: number): void {
-    const base = this.#memory.requestWord(request, 0);
-    const failed = this.#words[base + (requestCell.ERRNO >>> 2)];
-    const isSync = this.#words[base + (requestCell.OPCODE >>> 2)] === OPCODE.FSYNC;
+    const failed = this.#words[this.#memory.requestWord(request, requestCell.ERRNO)];
+    this.#commitFor(slot, request, failed);
+  }
+
+  /** The same when the only worker that was asked is this thread itself. */
+  #commitAtOnce(slot: number, request: number, failed: number): boolean {
+    if (this.#isTransacting) this.#commitFor(slot, request, failed);
+    return this.#isTransacting;
+  }
+
+  #commitFor(slot: number, request: number, failed: number): void {
+    const opcode = this.#words[this.#memory.requestWord(request, requestCell.OPCODE)];
+    const isSync = opcode === OPCODE.FSYNC;
     const open = this.#slots.bySlot(slot);
     if (open === undefined) return this.#reply(request, failed || constants.errno.EBADF, 0);
     if (this.#options.kv.isUnflushed) this.#mustFlush = true;
@@ -345,7 +371,10 @@ export class TreeWorker implements OpenInodes {
     const { seconds, nanoseconds } = this.#slots.mtimeOf(open.slot);
     const update = { size: this.#slots.sizeOf(open.slot), mtime: { seconds, nanoseconds } };
     const result = this.#tree.applyContent(open.ino, changes, update);
-    if (typeof result !== 'number') return 0;
+    if (typeof result !== 'number') {
+      for (const change of changes) this.#dropInline(change);
+      return 0;
+    }
     open.pending.unshift(...changes);
     open.committedWrites = -1;
     return result;
@@ -379,28 +408,42 @@ export class TreeWorker implements OpenInodes {
   }
 
   #extent(word: number, slot: number): void {
-    const open = this.#slots.bySlot(slot);
-    if (open === undefined) return;
     const words = this.#words;
-    const extent: Extent = {
+    this.#addExtent(slot, {
       offset: doubleAt(words, word + descriptor.OFFSET),
       length: words[word + descriptor.LENGTH],
       chunkLength: words[word + descriptor.A],
       chunkOffset: words[word + descriptor.B],
       id: words.slice(word + descriptor.PAYLOAD, word + descriptor.WORDS),
-    };
+    });
+  }
+
+  #addExtent(slot: number, extent: Extent): void {
+    const open = this.#slots.bySlot(slot);
+    if (open === undefined) return;
     open.pending.push({ kind: 'extent', extent });
     if (open.pending.length === PENDING_MAX) this.#later(() => this.#commit(open, () => {}));
   }
 
   #inline(slot: number, bytes: number, worker: number): void {
+    this.#setInline(slot, bytes);
+    this.#tell(worker, this.#message.begin(kind.INLINED, slot, 0, 0));
+  }
+
+  #setInline(slot: number, bytes: number): void {
     const open = this.#slots.bySlot(slot);
     if (open === undefined) return;
-    const content = this.#memory.inlineCell(slot, bytes).slice();
     const last = open.pending.at(-1);
-    if (last?.kind === 'inline') open.pending.pop();
+    if (last?.kind === 'inline') this.#dropInline(open.pending.pop());
+    const content = (this.#inlineBuffers.pop() ?? new Uint8Array(INLINE_BYTES)).subarray(0, bytes);
+    content.set(this.#memory.inlineCell(slot, bytes));
     open.pending.push({ kind: 'inline', bytes: content });
-    this.#tell(worker, this.#message.begin(kind.INLINED, slot, 0, 0));
+  }
+
+  /** The change is in the tree, or void: its bytes can be used again. */
+  #dropInline(change: ContentChange | undefined): void {
+    if (change?.kind !== 'inline' || this.#inlineBuffers.length === INLINE_BUFFERS) return;
+    this.#inlineBuffers.push(new Uint8Array(change.bytes.buffer));
   }
 
   /** Tells a data worker what a region holds, changes that are not committed yet included. */

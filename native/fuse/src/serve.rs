@@ -217,6 +217,7 @@ impl Front<'_> {
         let request = self.open_request(touched.count_ones().max(1)).ok_or(libc::ENOTCONN)?;
         let mut words = piece(if touched == 0 { kind::COMMIT } else { kind::SYNC }, slot, 0, 0);
         words[descriptor::A] = request;
+        words[descriptor::B] = touched.count_ones();
         if touched == 0 {
             self.push(TREE_WORKER, &words);
         }

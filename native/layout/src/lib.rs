@@ -131,7 +131,7 @@ pub mod kind {
         PIECE: u32 = 1;
         /// front → data: A: request, PAYLOAD\[0\]: frame to assemble in or NONE, PAYLOAD\[1\]: offset in that frame.
         READ: u32 = 2;
-        /// front → data: make everything of the inode that came before durable, then count the request down. A: request.
+        /// front → data: make everything of the inode that came before durable, then count the request down. A: request. B: how many workers are asked.
         SYNC: u32 = 3;
         /// tree → data: discard the bytes OFFSET..OFFSET+PAYLOAD f64 of the inode (truncate, punch), then acknowledge. A: token.
         DISCARD: u32 = 4;
