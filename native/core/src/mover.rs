@@ -192,9 +192,7 @@ impl Default for ReadBuffers {
 /// Buffers of a mover.
 struct Buffers {
     read: ReadBuffers,
-    bounce: Scratch,
     pieces: Vec<RawPiece>,
-    sealed: Vec<RawPiece>,
     head: HeadBuf,
 }
 
@@ -213,9 +211,7 @@ pub(crate) fn spawn(engine: &Arc<Engine>, number: usize) -> std::io::Result<()> 
 fn work(engine: &Engine) {
     let mut buffers = Buffers {
         read: ReadBuffers::default(),
-        bounce: Scratch::new(REGION_BYTES),
         pieces: Vec::with_capacity(1024),
-        sealed: Vec::with_capacity(1024),
         head: HeadBuf::new(),
     };
     let mut done = None;
@@ -313,16 +309,15 @@ impl Engine {
             self.add(header::BYTES_DEDUPLICATED, bytes);
             return Ok(id);
         }
-        let Buffers { pieces, sealed, head, bounce, .. } = buffers;
-        sealed.clear();
+        let Buffers { pieces, head, .. } = buffers;
         // SAFETY: as above; nobody reads the pieces while they are sealed.
-        unsafe { self.vault.seal_pieces(&id, pieces, bounce.bytes(), head, sealed) };
+        unsafe { self.vault.seal_pieces(&id, pieces, head) };
         self.add(header::BYTES_SEALED, bytes);
-        let mut object: Vec<IoSlice<'_>> = Vec::with_capacity(sealed.len() + 1);
+        let mut object: Vec<IoSlice<'_>> = Vec::with_capacity(pieces.len() + 1);
         object.push(IoSlice::new(head.bytes()));
-        // SAFETY: the sealed runs lie in the pieces and in the bounce buffer, which outlive the put.
+        // SAFETY: as above; the pieces outlive the put.
         object.extend(
-            sealed
+            pieces
                 .iter()
                 .map(|p| unsafe { IoSlice::new(std::slice::from_raw_parts(p.ptr, p.len)) }),
         );

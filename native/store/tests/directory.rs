@@ -83,10 +83,10 @@ fn aligned_objects_come_back_too() {
             *byte = (i ^ (i >> 9)) as u8;
         }
         let id = vault.chunk_id_of([&*data]);
-        let (mut head, mut runs) = (HeadBuf::new(), Vec::new());
+        let mut head = HeadBuf::new();
         let piece = RawPiece { ptr: data.as_mut_ptr(), len: bytes };
-        // SAFETY: the buffer is ours, and lies in one piece.
-        unsafe { vault.seal_pieces(&id, &[piece], &mut [], &mut head, &mut runs) };
+        // SAFETY: the buffer is ours alone.
+        unsafe { vault.seal_pieces(&id, &[piece], &mut head) };
         assert_eq!(
             store.put(&id, &[IoSlice::new(head.bytes()), IoSlice::new(data)]),
             Ok(Put { present: false })

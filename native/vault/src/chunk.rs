@@ -3,10 +3,11 @@
 //! The cut of a chunk into segments is a function of its length alone. Two cuts of one plaintext
 //! under the same key and nonces would break GCM, so no piece border may ever move a segment
 //! border.
+use crate::scattered::Scattered;
 use crate::{CHUNK_BYTES_MAX, Damaged, FORMAT_VERSION, HeadBuf, TAG_BYTES, Vault};
 use millrace_layout::{CHUNK_ID_BYTES, SEGMENT_BYTES};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
-use std::ops::Range;
+use std::cell::OnceCell;
 use zeroize::Zeroizing;
 
 /// Label of the key of header checks; part of the format.
@@ -40,10 +41,10 @@ pub struct RawPiece {
     pub len: usize,
 }
 
-fn nonce(segment: usize) -> Nonce {
+fn nonce(segment: usize) -> [u8; NONCE_LEN] {
     let mut bytes = [0; NONCE_LEN];
     bytes[..4].copy_from_slice(&(segment as u32).to_le_bytes());
-    Nonce::assume_unique_for_key(bytes)
+    bytes
 }
 
 /// One chunk's cipher: its key, and the data that every segment is bound to.
@@ -54,7 +55,8 @@ struct Cipher {
 
 impl Cipher {
     fn seal(&self, segment: usize, data: &mut [u8], head: &mut HeadBuf) {
-        let tag = self.key.seal_in_place_separate_tag(nonce(segment), Aad::from(&self.aad), data);
+        let nonce = Nonce::assume_unique_for_key(nonce(segment));
+        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(&self.aad), data);
         // GCM refuses only what is longer than 64 GiB. Going on would store plaintext, so never do.
         let tag = tag.unwrap_or_else(|_| unreachable!("AES-GCM refused a segment"));
         head.set_tag(segment, tag.as_ref());
@@ -62,9 +64,9 @@ impl Cipher {
 
     fn open(&self, segment: usize, data: &mut [u8], tag: &[u8]) -> Result<(), Damaged> {
         let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| Damaged)?;
+        let nonce = Nonce::assume_unique_for_key(nonce(segment));
         let aad = Aad::from(&self.aad);
-        let opened =
-            self.key.open_in_place_separate_tag(nonce(segment), aad, Tag::from(tag), data, 0..);
+        let opened = self.key.open_in_place_separate_tag(nonce, aad, Tag::from(tag), data, 0..);
         opened.map(|_| ()).map_err(|_| Damaged)
     }
 }
@@ -90,47 +92,33 @@ impl Walk<'_> {
     }
 
     /// The next `bytes` bytes if they lie in one piece; otherwise `None`, and nothing is consumed.
-    fn contiguous(&mut self, bytes: usize) -> Option<RawPiece> {
+    ///
+    /// # Safety
+    /// The caller has exclusive use of the pieces for as long as it keeps what this returns.
+    unsafe fn contiguous<'b>(&mut self, bytes: usize) -> Option<&'b mut [u8]> {
         if self.left() < bytes {
             return None;
         }
         let first = self.pieces.first()?;
         let ptr = first.ptr.wrapping_add(self.used);
         self.used += bytes;
-        Some(RawPiece { ptr, len: bytes })
+        // SAFETY: within a piece, by the caller's promise; no byte is handed out twice.
+        Some(unsafe { std::slice::from_raw_parts_mut(ptr, bytes) })
     }
 
-    /// Copy the next bytes to `out`, across pieces.
+    /// Hand the next `bytes` bytes to `each`, run by run.
     ///
     /// # Safety
-    /// The pieces must be readable.
-    unsafe fn copy(&mut self, out: &mut [u8]) {
-        let mut done = 0;
-        while done < out.len() {
-            let n = self.left().min(out.len() - done);
-            let Some(run) = self.contiguous(n) else { return };
-            // SAFETY: within a piece, by the caller's promise; `left` is 0 only behind the last
-            // piece, so `run` is never an empty piece's pointer.
-            let from = unsafe { std::slice::from_raw_parts(run.ptr, run.len) };
-            out[done..done + n].copy_from_slice(from);
-            done += n;
+    /// The caller has exclusive use of the pieces during this call.
+    unsafe fn scattered(&mut self, bytes: usize, mut each: impl FnMut(&mut [u8])) {
+        let mut rest = bytes;
+        while rest > 0 {
+            let n = self.left().min(rest);
+            // SAFETY: by the caller's promise; the run is gone when `each` returns.
+            let Some(run) = (unsafe { self.contiguous(n) }) else { return };
+            each(run);
+            rest -= n;
         }
-    }
-}
-
-/// Append a run of ciphertext, joining it with the last one where memory continues.
-///
-/// `scratch` keeps apart what only happens to lie side by side: the caller's memory and the scratch
-/// buffer.
-fn push_run(out: &mut Vec<RawPiece>, run: RawPiece, scratch: &Range<*mut u8>) {
-    match out.last_mut() {
-        Some(last)
-            if last.ptr.wrapping_add(last.len) == run.ptr
-                && scratch.contains(&last.ptr) == scratch.contains(&run.ptr) =>
-        {
-            last.len += run.len;
-        }
-        _ => out.push(run),
     }
 }
 
@@ -183,58 +171,40 @@ impl Vault {
         check
     }
 
-    /// Seal a chunk that lies in `pieces`; `head` becomes its head, `out` its ciphertext in order.
-    ///
-    /// A segment that lies in one piece is sealed in place, without a copy. One that straddles
-    /// pieces is gathered into `scratch` and sealed there; its source stays plaintext. `scratch`
-    /// needs a segment for each border between pieces, and never more than the chunk. `out` grows
-    /// by one run or less for each piece and each border.
+    /// Seal a chunk where it lies: `pieces` become its ciphertext, `head` its head. No byte is
+    /// copied, wherever pieces meet.
     ///
     /// # Panics
-    /// When `scratch` is too small, or the pieces hold no byte or more than [`CHUNK_BYTES_MAX`].
+    /// When the pieces hold no byte or more than [`CHUNK_BYTES_MAX`].
     ///
     /// # Safety
     /// `id` must be the id of the bytes that the pieces hold, and nobody else may use the pieces
     /// from the moment that it was computed until this returns: other bytes under the same id would
-    /// be sealed with the same key and nonces. `out` points into the pieces and into `scratch`, and
-    /// is good for as long as they are left alone.
-    pub unsafe fn seal_pieces(
-        &self,
-        id: &ChunkId,
-        pieces: &[RawPiece],
-        scratch: &mut [u8],
-        head: &mut HeadBuf,
-        out: &mut Vec<RawPiece>,
-    ) {
+    /// be sealed with the same key and nonces.
+    pub unsafe fn seal_pieces(&self, id: &ChunkId, pieces: &[RawPiece], head: &mut HeadBuf) {
         let bytes = chunk_bytes(pieces);
         let cipher = self.cipher(id);
+        let straddling = OnceCell::new();
         head.begin(self, id, bytes);
         let mut walk = Walk { pieces, used: 0 };
-        let bounds = scratch.as_mut_ptr_range();
-        let mut spare = scratch;
         for (segment, length) in cut(bytes) {
-            if let Some(run) = walk.contiguous(length) {
-                // SAFETY: within a piece of the caller's.
-                let data = unsafe { std::slice::from_raw_parts_mut(run.ptr, run.len) };
+            // SAFETY: by the caller's promise; used up before the next is asked for.
+            if let Some(data) = unsafe { walk.contiguous(length) } {
                 cipher.seal(segment, data, head);
-                push_run(out, run, &bounds);
             } else {
-                let (data, rest) = spare.split_at_mut(length);
-                spare = rest;
+                let key = straddling.get_or_init(|| Scattered::new(&self.chunk_key(id)));
+                let mut message = key.message(&nonce(segment), &cipher.aad);
                 // SAFETY: by the caller's promise.
-                unsafe { walk.copy(data) };
-                cipher.seal(segment, data, head);
-                push_run(out, RawPiece { ptr: data.as_mut_ptr(), len: length }, &bounds);
+                unsafe { walk.scattered(length, |run| message.seal(run)) };
+                head.set_tag(segment, &message.tag());
             }
         }
     }
 
-    /// Undo [`Vault::seal_pieces`]: open in place what was sealed in place, so that the pieces are
-    /// plaintext again.
+    /// Undo [`Vault::seal_pieces`], so that the pieces are plaintext again.
     ///
     /// # Safety
-    /// Nobody else may use the pieces from the call of `seal_pieces` until this returns; they are
-    /// cut as they were then.
+    /// Nobody else may use the pieces from the call of `seal_pieces` until this returns.
     pub unsafe fn unseal_pieces(
         &self,
         id: &ChunkId,
@@ -242,17 +212,19 @@ impl Vault {
         head: &HeadBuf,
     ) -> Result<(), Damaged> {
         let cipher = self.cipher(id);
+        let straddling = OnceCell::new();
         let mut walk = Walk { pieces, used: 0 };
-        // Holds plaintext for a moment: what straddles pieces was never sealed there.
-        let mut skipped = Zeroizing::new([0; SEGMENT_BYTES]);
         for (segment, length) in cut(chunk_bytes(pieces)) {
-            if let Some(run) = walk.contiguous(length) {
-                // SAFETY: within a piece of the caller's.
-                let data = unsafe { std::slice::from_raw_parts_mut(run.ptr, run.len) };
-                cipher.open(segment, data, head.tag(segment))?;
+            let tag = head.tag(segment);
+            // SAFETY: by the caller's promise; used up before the next is asked for.
+            if let Some(data) = unsafe { walk.contiguous(length) } {
+                cipher.open(segment, data, tag)?;
             } else {
+                let key = straddling.get_or_init(|| Scattered::new(&self.chunk_key(id)));
+                let mut message = key.message(&nonce(segment), &cipher.aad);
                 // SAFETY: by the caller's promise.
-                unsafe { walk.copy(&mut skipped[..length]) };
+                unsafe { walk.scattered(length, |run| message.open(run)) };
+                message.verify(tag.try_into().map_err(|_| Damaged)?)?;
             }
         }
         Ok(())
@@ -266,8 +238,7 @@ impl Vault {
         let id = self.chunk_id_of([&*buffer]);
         let piece = RawPiece { ptr: buffer.as_mut_ptr(), len: buffer.len() };
         // SAFETY: the buffer is borrowed exclusively, and was since the id was computed from it.
-        // One piece has no borders, so no scratch is needed.
-        unsafe { self.seal_pieces(&id, &[piece], &mut [], head, &mut Vec::with_capacity(1)) };
+        unsafe { self.seal_pieces(&id, &[piece], head) };
         id
     }
 

@@ -6,6 +6,7 @@
 mod chunk;
 mod header;
 mod keys;
+mod scattered;
 mod value;
 #[cfg(test)]
 mod vectors;

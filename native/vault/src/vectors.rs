@@ -4,7 +4,9 @@
 //! The same file is opened by a second implementation in TypeScript. When the format changes on
 //! purpose, run these tests with `MILLRACE_WRITE_VECTORS=1` to write the file anew, and raise the
 //! format's version.
-use crate::{ChunkId, HEADER_BYTES, HeadBuf, Header, TAG_BYTES, VALUE_OVERHEAD_BYTES, Vault};
+use crate::{
+    ChunkId, HEADER_BYTES, HeadBuf, Header, RawPiece, TAG_BYTES, VALUE_OVERHEAD_BYTES, Vault,
+};
 use std::fmt::Write as _;
 
 const VECTORS: &str = include_str!("../../../test/format/vectors.json");
@@ -139,6 +141,26 @@ fn the_format_is_what_the_vectors_say() {
         assert_eq!(fresh, kept, "line {} of vectors.json", number + 1);
     }
     assert_eq!(fresh.len(), VECTORS.len());
+}
+
+/// The vectors are of chunks in one piece; the same chunks in several must come out the same.
+#[test]
+fn a_chunk_in_pieces_is_what_the_vectors_say() {
+    let vault = vault();
+    for bytes in WHOLE_BYTES.into_iter().chain(DIGEST_BYTES) {
+        let (id, whole) = object(&vault, bytes);
+        for piece_bytes in [7, 999, 16385, 70_000] {
+            let mut data = plain(bytes);
+            let pieces: Vec<RawPiece> = data
+                .chunks_mut(piece_bytes)
+                .map(|piece| RawPiece { ptr: piece.as_mut_ptr(), len: piece.len() })
+                .collect();
+            let mut head = HeadBuf::new();
+            // SAFETY: the pieces are parts of a buffer of ours that nobody else sees.
+            unsafe { vault.seal_pieces(&id, &pieces, &mut head) };
+            assert!([head.bytes(), &data].concat() == whole, "{bytes} in pieces of {piece_bytes}");
+        }
+    }
 }
 
 #[test]
