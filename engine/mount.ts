@@ -15,7 +15,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
 import { MillraceError } from './errors.ts';
-import { DATA_WORKERS_MAX, FRAME_BYTES, header } from './layout.ts';
+import { DATA_WORKERS_MAX, FRAME_BYTES, header, TREE_WORKER } from './layout.ts';
 import { native } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
@@ -182,7 +182,12 @@ class ServedMount implements Mount {
     }
     this.#mounted = true;
     this.#frontEnded.then(() => this.#end()).catch((error: unknown) => this.#onFailure(error));
-    for (const task of this.#tasks) task.catch((error: unknown) => this.#onFailure(error));
+    for (const [worker, task] of this.#tasks.entries()) {
+      const who = worker === TREE_WORKER ? 'the tree worker' : `data worker ${worker}`;
+      task.catch((cause: unknown) =>
+        this.#onFailure(new Error(`${who} died: the mount ends`, { cause })),
+      );
+    }
     log.info({ directory, store }, 'mounted');
   }
 

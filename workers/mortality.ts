@@ -2,7 +2,8 @@
 
 /**
  * `MILLRACE_TEST_DIE=role:turns` (role is data or tree) makes workers of that role throw after so many turns.
- * Yields the turn for a role: Infinity, that is never, without the variable.
+ * Yields the turn for a role: Infinity, that is never, without the variable. Native threads have roles of their own:
+ * `native/core/src/mortality.rs`.
  */
 export function turnsToLive(role: 'data' | 'tree'): number {
   const [which, turns] = (process.env['MILLRACE_TEST_DIE'] ?? '').split(':');

@@ -15,6 +15,8 @@ mod futex;
 #[cfg(not(loom))]
 mod memory;
 #[cfg(not(loom))]
+mod mortality;
+#[cfg(not(loom))]
 mod mover;
 #[cfg(not(loom))]
 mod reply;
@@ -29,6 +31,8 @@ mod worker;
 pub use engine::{Config, Engine, Wake};
 #[cfg(not(loom))]
 pub use memory::{Memory, Region};
+#[cfg(not(loom))]
+pub use mortality::Life;
 #[cfg(not(loom))]
 pub use reply::reply;
 pub use ring::{Cells, Ring, Words};

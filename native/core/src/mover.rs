@@ -6,6 +6,7 @@
 //! larger than that); every fourth is the oldest, so that none waits for ever.
 use crate::command::Source;
 use crate::engine::Engine;
+use crate::mortality::Life;
 use millrace_layout::{
     FRAME_BYTES, INLINE_BYTES, NONE, REGION_BYTES, SEGMENT_BYTES, descriptor, header, kind, request,
 };
@@ -202,7 +203,7 @@ pub(crate) fn spawn(engine: &Arc<Engine>, number: usize) -> std::io::Result<()> 
     std::thread::Builder::new().name(format!("mover-{number}")).spawn(move || {
         let run = std::panic::AssertUnwindSafe(|| work(&engine));
         if std::panic::catch_unwind(run).is_err() {
-            engine.fail(format!("mover {number} died: its data stays in memory, the mount ends"));
+            engine.fail(format!("mover {number} died: the mount ends"));
         }
     })?;
     Ok(())
@@ -214,8 +215,10 @@ fn work(engine: &Engine) {
         pieces: Vec::with_capacity(1024),
         head: HeadBuf::new(),
     };
+    let mut life = Life::of("mover");
     let mut done = None;
     while let Some(job) = engine.movers.next(done.take()) {
+        life.spend();
         match job.task {
             Task::Read { .. } => engine.read(&job, &mut buffers.read),
             Task::Settle { worker, job: number, in_place, bytes } => {

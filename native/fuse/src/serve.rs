@@ -2,7 +2,7 @@
 use crate::device;
 use crate::landing::{Landed, Landing};
 use crate::protocol::{HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES, handle, opcode};
-use millrace_core::{Engine, Words, reply};
+use millrace_core::{Engine, Life, Words, reply};
 use millrace_layout::{
     FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
     header, inode, kind, request,
@@ -30,6 +30,7 @@ struct Front<'a> {
 pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
     let mut front =
         Front { engine, fd, head: Head([0; HEAD_BYTES]), landing: Landing::new(engine), wakes: 0 };
+    let mut life = Life::of("front");
     loop {
         let starved = front.landing.prepare().err();
         if starved == Some(libc::ENOTCONN) {
@@ -40,6 +41,7 @@ pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
         let Some(bytes) = (unsafe { device::read(fd, &mut front.head, targets)? }) else {
             return Ok(());
         };
+        life.spend();
         if bytes < IN_HEADER_BYTES || bytes != front.head.length() {
             continue; // Not a request; the kernel never does this.
         }

@@ -1,0 +1,101 @@
+/**
+ * A thread that dies ends the mount: whoever waits for it gets an error, nobody hangs, the log names
+ * the thread, and what was acknowledged before is there afterwards.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { mountTest } from '../support/family.ts';
+import { type Mount, temporaryDirectory, withMount } from '../support/mount.ts';
+import { mountAt } from '../support/mount-table.ts';
+import { Syscalls } from '../support/syscalls.ts';
+
+/** What a call on a mount that has ended may fail with. */
+const ENDED = ['ECONNABORTED', 'ENOTCONN', 'EIO'];
+const KEPT = { seed: 7, length: 3_000_001 } as const;
+const PIECE_BYTES = 1 << 20;
+/** Far more than any of the threads lives to see. */
+const PIECES = 4_000;
+
+/** Who dies after how much of its work, and what the log calls it. */
+const DEATHS = [
+  ['data:40', /data worker \d+ died: the mount ends/],
+  ['tree:60', /the tree worker died: the mount ends/],
+  ['front:40', /front \d+ died: the mount ends/],
+  ['mover:10', /mover \d+ died: the mount ends/],
+] as const;
+
+/** A file that is durable before the thread dies. */
+async function keep(calls: Syscalls, dir: string): Promise<void> {
+  await calls.ok('open', 'kept', `${dir}/kept`, ['O_WRONLY', 'O_CREAT']);
+  await calls.ok('write', 'kept', KEPT);
+  await calls.ok('fsync', 'kept');
+  await calls.ok('close', 'kept');
+}
+
+/** Writes until it fails; yields the errno. Each piece is synced in one file, none in the other. */
+async function writeUntilToldOtherwise(
+  calls: Syscalls,
+  file: { path: string; synced: boolean },
+): Promise<string> {
+  const opened = await calls.call('open', 1, file.path, ['O_WRONLY', 'O_CREAT']);
+  if ('errno' in opened) return opened.errno;
+  for (let seed = 0; seed < PIECES; seed += 1) {
+    const written = await calls.call('write', 1, { seed, length: PIECE_BYTES });
+    if ('errno' in written) return written.errno;
+    if (!file.synced) continue;
+    const synced = await calls.call('fsync', 1);
+    if ('errno' in synced) return synced.errno;
+  }
+  return 'none';
+}
+
+/** Two programs write while the thread dies: both are told, and so is who comes afterwards. */
+async function writeThroughTheEnd(mount: Mount): Promise<void> {
+  const onStuck = (): void => mount.abort();
+  const programs = [new Syscalls({ onStuck }), new Syscalls({ onStuck })] as const;
+  try {
+    await keep(programs[0], mount.dir);
+    const errnos = await Promise.all(
+      programs.map((calls, n) =>
+        writeUntilToldOtherwise(calls, { path: `${mount.dir}/file-${n}`, synced: n === 1 }),
+      ),
+    );
+    for (const errno of errnos) assert.ok(ENDED.includes(errno), `a program was told ${errno}`);
+  } finally {
+    await Promise.all(programs.map((calls) => calls.close()));
+  }
+}
+
+async function findKept(mount: Mount): Promise<void> {
+  const calls = new Syscalls({ onStuck: () => mount.abort() });
+  try {
+    const expected = await calls.ok('hash_of', [KEPT]);
+    assert.deepEqual(await calls.ok('hash', `${mount.dir}/kept`), expected);
+  } finally {
+    await calls.close();
+  }
+  assert.equal(await mount.umount(), 0, mount.stderr());
+}
+
+for (const [death, name] of DEATHS) {
+  mountTest(
+    `a thread that dies (${death}) ends the mount: errors, status 1, no hang, no loss`,
+    async () => {
+      const storeDir = temporaryDirectory('death');
+      try {
+        await withMount({ storeDir, environment: { MILLRACE_TEST_DIE: death } }, async (mount) => {
+          const ended = once(mount.child, 'exit');
+          await writeThroughTheEnd(mount);
+          const [status] = await ended;
+          assert.equal(status, 1, mount.stderr());
+          assert.match(mount.stderr(), name);
+          assert.equal(mountAt(mount.dir), undefined, 'the mount point is free again');
+        });
+        await withMount({ storeDir }, findKept);
+      } finally {
+        rmSync(storeDir, { recursive: true });
+      }
+    },
+  );
+}
