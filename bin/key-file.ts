@@ -1,5 +1,5 @@
 /** The tenant's key file: made on first use, checked before every mount, never printed. */
-import { randomBytes } from 'node:crypto';
+import { randomFillSync } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -17,7 +17,37 @@ import path from 'node:path';
 import { errnoName, Failure } from './failure.ts';
 
 const KEY_BYTES = 32;
-const KEY_TEXT = /^[0-9a-fA-F]{64}\s*$/;
+const KEY_DIGITS = 2 * KEY_BYTES;
+const DIGITS = Buffer.from('0123456789abcdef', 'latin1');
+const NEWLINE = 10;
+
+function isDigit(byte: number): boolean {
+  const lower = byte | 0x20;
+  return (byte >= 48 && byte <= 57) || (lower >= 97 && lower <= 102);
+}
+
+function isSpace(byte: number): boolean {
+  return byte === 32 || (byte >= 9 && byte <= 13);
+}
+
+/** Whether bytes are a key as text. Looks at bytes alone: a string of them could never be wiped again. */
+function isKeyText(text: Uint8Array): boolean {
+  return (
+    text.length >= KEY_DIGITS &&
+    text.subarray(0, KEY_DIGITS).every(isDigit) &&
+    text.subarray(KEY_DIGITS).every(isSpace)
+  );
+}
+
+/** A key as text, written to `text` without a string in between: its digits and a newline. */
+function writeDigits(key: Uint8Array, text: Uint8Array): void {
+  for (let i = 0; i < KEY_BYTES; i++) {
+    const byte = key[i] as number;
+    text[2 * i] = DIGITS[byte >> 4] as number;
+    text[2 * i + 1] = DIGITS[byte & 15] as number;
+  }
+  text[KEY_DIGITS] = NEWLINE;
+}
 
 /** Whether there is a store to lose: a directory with anything in it. */
 export function storeExists(store: string): boolean {
@@ -58,10 +88,12 @@ function createKeyFile(keyFile: string): boolean {
   const directory = path.dirname(keyFile);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const fresh = `${keyFile}.new-${process.pid}`;
-  const key = randomBytes(KEY_BYTES);
-  const text = Buffer.from(`${key.toString('hex')}\n`, 'latin1');
+  const key = Buffer.alloc(KEY_BYTES);
+  const text = Buffer.alloc(KEY_DIGITS + 1);
   const fd = openSync(fresh, 'wx', 0o600);
   try {
+    randomFillSync(key);
+    writeDigits(key, text);
     writeSync(fd, text);
     fsyncSync(fd);
     linkSync(fresh, keyFile);
@@ -97,7 +129,7 @@ function checkKeyFile(keyFile: string): void {
       });
     }
     const bytes = readSync(fd, text, 0, text.length, 0);
-    if (bytes !== stat.size || !KEY_TEXT.test(text.toString('latin1', 0, bytes))) {
+    if (bytes !== stat.size || !isKeyText(text.subarray(0, bytes))) {
       throw new Failure({
         message: `the key file ${keyFile} has the wrong shape: it must be 64 hexadecimal digits and a newline`,
         hint: 'restore it from your backup, or name another file with --key-file',

@@ -4,6 +4,7 @@ import { MillraceError } from './errors.ts';
 
 /** Everything that the addon exports: see native/binding/src/lib.rs. Engines are numbers that every thread may use. */
 export interface Native {
+  /** Keeps keys out of core dumps and away from other processes of the user. Main thread only. */
   harden(): void;
   /** Bytes that a view lies before the next multiple of `alignment`. */
   skip(view: Uint8Array, alignment: number): number;

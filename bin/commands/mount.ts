@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import pino from 'pino';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
+import { native } from '../../engine/native.ts';
 import { startDaemon } from '../daemon.ts';
 import { errnoName, Failure } from '../failure.ts';
 import { countIn, type MountFlags, mountFlags, mountOptionsHelp, sizeIn } from '../flags.ts';
@@ -41,6 +42,8 @@ function makeStoreDirectory(store: string): void {
 /** Makes what a first use needs; throws when something of an earlier use is missing. */
 function prepare(settings: MountSettings, flags: MountArguments): void {
   preflight(settings);
+  // Before the key is looked at.
+  native().harden();
   makeStoreDirectory(settings.store);
   const { created } = ensureKeyFile(settings);
   if (!created) return;
