@@ -13,7 +13,7 @@ export declare function attach(id: number, worker: number, commands: Uint8Array,
 /** Wipe plaintext and let go of the shared memory. Workers must have left their loops. Main thread only. */
 export declare function close(id: number): void
 
-/** Keep key material out of core dumps and away from other processes of the same user. */
+/** Keep key material out of core dumps and away from other processes of the same user. Main thread only. */
 export declare function harden(): void
 
 /** The value by which a store recognises its key. */

@@ -31,6 +31,11 @@ export class Keys {
     this.#value = derive('millrace v1 value key epoch 1');
   }
 
+  /** The keys that everything is hashed and sealed with, by what each is for: none may be seen anywhere. */
+  secrets(): Record<string, Buffer> {
+    return { id: this.#id, chunk: this.#chunk, name: this.#name, value: this.#value };
+  }
+
   /** The id of a chunk from its plaintext. */
   chunkId(plain: Uint8Array): Buffer {
     return Buffer.from(blake3(plain, { key: this.#id }));

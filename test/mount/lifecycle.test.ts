@@ -158,12 +158,13 @@ async function withOpenDevice(body: () => Promise<void>): Promise<void> {
 
 const plain = process.env['MILLRACE_TEST_DIR'] !== undefined && 'MILLRACE_TEST_DIR is set';
 test(
-  'an ordinary user mounts through fusermount3',
+  'an ordinary user mounts through fusermount3, and others of that user cannot look into it',
   { skip: plain || (ordinaryUserProblem() ?? false), timeout: 120_000 },
   () =>
     withOpenDevice(() =>
       withMount({ user: NOBODY }, async (mount) => {
         const user = new Syscalls({ user: NOBODY, onStuck: () => mount.abort() });
+        const other = new Syscalls({ user: NOBODY });
         try {
           await user.ok('open', 'f', `${mount.dir}/file`, ['O_RDWR', 'O_CREAT'], 0o640);
           await user.ok('write', 'f', CONTENT[0]);
@@ -174,8 +175,15 @@ test(
           await user.ok('chmod', `${mount.dir}/file`, 0o600);
           const wanted = await user.ok('hash_of', CONTENT);
           assert.deepEqual(await user.ok('hash', `${mount.dir}/file`), wanted);
+          // Whom the kernel lets open this file it lets attach as well.
+          await other.ok('open', 'm', `/proc/${user.pid}/mem`, ['O_RDONLY']);
+          for (const file of ['mem', 'environ', 'maps']) {
+            const path = `/proc/${mount.pid}/${file}`;
+            const outcome = await other.call('open', file, path, ['O_RDONLY']);
+            assert.deepEqual(outcome, { errno: 'EACCES' }, file);
+          }
         } finally {
-          await user.close();
+          await Promise.all([user.close(), other.close()]);
         }
         assert.equal(await mount.umount(), 0, mount.stderr());
       }),

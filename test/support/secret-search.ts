@@ -26,7 +26,8 @@ export function secretsIn(bytes: Buffer, secrets: readonly Secret[]): string[] {
   return secrets.filter((secret) => bytes.includes(secret.bytes)).map(({ name }) => name);
 }
 
-function secretsInFile(path: Buffer, secrets: readonly Secret[]): Set<string> {
+/** The names of the secrets that a file holds, however large it is. */
+export function secretsInFile(path: Buffer | string, secrets: readonly Secret[]): Set<string> {
   const found = new Set<string>();
   const overlap = Math.max(...secrets.map(({ bytes }) => bytes.length)) - 1;
   const buffer = Buffer.alloc(overlap + STEP_BYTES);

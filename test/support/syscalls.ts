@@ -71,6 +71,11 @@ export class Syscalls {
     this.#child.on('exit', (code, signal) => this.#fail(`it ended with ${signal ?? code}`));
   }
 
+  /** The process that makes the calls. */
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
   /**
    * Makes one call and yields its value or errno.
    * Throws when the test itself is at fault, and when the call is late.

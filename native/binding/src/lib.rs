@@ -8,7 +8,7 @@
 
 mod registry;
 
-use millrace_core::{Config, Engine, Memory, Region};
+use millrace_core::{Config, Engine, Memory, Region, hide_stack};
 use millrace_fuse::{Mounting, Session};
 use millrace_store::{ChunkStore, DirectoryStore};
 use millrace_vault::Vault;
@@ -56,9 +56,10 @@ fn read_vault(key_file: &str) -> Result<Vault> {
     Ok(Vault::from_kek(&kek))
 }
 
-/// Keep key material out of core dumps and away from other processes of the same user.
+/// Keep key material out of core dumps and away from other processes of the same user. Main thread only.
 #[napi]
 pub fn harden() {
+    hide_stack();
     let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: plain system calls on this process.
     unsafe {

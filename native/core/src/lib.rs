@@ -23,6 +23,8 @@ mod reply;
 #[cfg(not(loom))]
 mod requests;
 mod ring;
+#[cfg(not(loom))]
+mod stack;
 mod sync;
 #[cfg(not(loom))]
 mod worker;
@@ -34,5 +36,9 @@ pub use memory::{Memory, Region};
 #[cfg(not(loom))]
 pub use mortality::Life;
 #[cfg(not(loom))]
+pub use mover::Scratch;
+#[cfg(not(loom))]
 pub use reply::reply;
 pub use ring::{Cells, Ring, Words};
+#[cfg(not(loom))]
+pub use stack::hide_stack;

@@ -7,6 +7,7 @@
 use crate::command::Source;
 use crate::engine::Engine;
 use crate::mortality::Life;
+use crate::stack::hide_stack;
 use millrace_layout::{
     FRAME_BYTES, INLINE_BYTES, NONE, REGION_BYTES, SEGMENT_BYTES, descriptor, header, kind, request,
 };
@@ -128,7 +129,7 @@ impl Movers {
 
 /// Memory of one thread's own, page aligned, kept out of core dumps. The kernel clears it before anybody else has it.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     base: *mut u8,
     bytes: usize,
 }
@@ -137,7 +138,12 @@ pub(crate) struct Scratch {
 unsafe impl Send for Scratch {}
 
 impl Scratch {
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// So many bytes, all zero.
+    ///
+    /// # Panics
+    /// When the kernel has no memory for them.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
         // SAFETY: a fresh anonymous mapping.
         let base = unsafe {
             libc::mmap(
@@ -155,7 +161,8 @@ impl Scratch {
         Self { base: base.cast(), bytes }
     }
 
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+    /// All of it.
+    pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is ours, and `&mut self` makes this the only reference to it.
         unsafe { std::slice::from_raw_parts_mut(self.base, self.bytes) }
     }
@@ -210,6 +217,7 @@ pub(crate) fn spawn(engine: &Arc<Engine>, number: usize) -> std::io::Result<()> 
 }
 
 fn work(engine: &Engine) {
+    hide_stack();
     let mut buffers = Buffers {
         read: ReadBuffers::default(),
         pieces: Vec::with_capacity(1024),

@@ -4,6 +4,7 @@ use crate::futex;
 use crate::memory::Region;
 use crate::mover::{Job, ReadBuffers};
 use crate::ring::Cells;
+use crate::stack::hide_stack;
 use millrace_layout::header;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -56,7 +57,8 @@ pub(crate) const STOPPED: i32 = -1;
 pub(crate) const MALFORMED: i32 = -2;
 
 impl Engine {
-    /// Register the buffers of a worker before its first turn. False when they are too small or misaligned.
+    /// Register the buffers of a worker before its first turn; call it on its thread. False when they are too small or
+    /// misaligned.
     ///
     /// # Safety
     /// Both must stay mapped, and be written by the polling thread only, until the engine has stopped.
@@ -65,6 +67,7 @@ impl Engine {
             && (commands.base as usize).is_multiple_of(4)
             && commands.bytes >= millrace_layout::COMMAND_WORDS * 4;
         if fits {
+            hide_stack();
             let mut seat = self.seats[worker].lock().unwrap_or_else(PoisonError::into_inner);
             seat.commands = commands;
             seat.out = out;

@@ -4,7 +4,7 @@
 //! other. While small writes come in, the pack is offered first and the fresh frame behind it; a large payload
 //! then spills over, which costs one more piece, once. In a large stream every payload starts a frame.
 use crate::device::Target;
-use millrace_core::Engine;
+use millrace_core::{Engine, Scratch};
 use millrace_layout::{FRAME_BYTES, NONE, PACK_BYTES};
 
 /// Payloads up to this many bytes are expected to come in company.
@@ -26,12 +26,12 @@ pub(crate) struct Landing<'a> {
     cursor: usize,
     packing: bool,
     /// Used when the slab is full and the store fails: requests must still be read, to be refused.
-    spare: Vec<u8>,
+    spare: Option<Scratch>,
 }
 
 impl<'a> Landing<'a> {
     pub(crate) fn new(engine: &'a Engine) -> Self {
-        Self { engine, fresh: NONE, pack: NONE, cursor: 0, packing: false, spare: Vec::new() }
+        Self { engine, fresh: NONE, pack: NONE, cursor: 0, packing: false, spare: None }
     }
 
     /// Make room for the largest request. An errno: no frame can be had because the store fails.
@@ -45,8 +45,8 @@ impl<'a> Landing<'a> {
     /// What the kernel may write to, in order.
     pub(crate) fn targets(&mut self) -> [Target; 2] {
         if self.fresh == NONE {
-            self.spare.resize(FRAME_BYTES, 0);
-            let spare = Target { base: self.spare.as_mut_ptr(), bytes: FRAME_BYTES };
+            let spare = self.spare.get_or_insert_with(|| Scratch::new(FRAME_BYTES)).bytes();
+            let spare = Target { base: spare.as_mut_ptr(), bytes: FRAME_BYTES };
             return [Target { bytes: 0, ..spare }, spare];
         }
         let fresh = Target { base: self.engine.memory.frame(self.fresh), bytes: FRAME_BYTES };

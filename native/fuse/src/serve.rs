@@ -2,7 +2,7 @@
 use crate::device;
 use crate::landing::{Landed, Landing};
 use crate::protocol::{HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES, handle, opcode};
-use millrace_core::{Engine, Life, Words, reply};
+use millrace_core::{Engine, Life, Words, hide_stack, reply};
 use millrace_layout::{
     FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
     header, inode, kind, request,
@@ -28,6 +28,7 @@ struct Front<'a> {
 /// # Errors
 /// When the device fails in a way that no unmount explains.
 pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
+    hide_stack();
     let mut front =
         Front { engine, fd, head: Head([0; HEAD_BYTES]), landing: Landing::new(engine), wakes: 0 };
     let mut life = Life::of("front");
