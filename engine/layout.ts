@@ -116,6 +116,8 @@ export const kind = {
   SETTLE_ALL: 17,
   /** tree → data: one extent of the region that was asked for, in the words of EXTENT. */
   KNOWN: 18,
+  /** tree → data: store what is dirty of the inode, forget what is known of its content, then acknowledge: the tree is about to change it, or has. A: token. */
+  RELOAD: 19,
 } as const;
 
 export const command = {

@@ -47,6 +47,7 @@ const OPEN_INODES: OpenInodes = {
   setMtime: () => undefined,
   resize: () => PENDING,
   allocate: () => PENDING,
+  copy: () => PENDING,
   unlinked: () => undefined,
   syncTree: () => PENDING,
 };

@@ -1,5 +1,6 @@
 import type { Kv } from '../kv/kv.ts';
 import * as attributes from './attributes.ts';
+import { type CopiedRange, copiedContent } from './copy.ts';
 import { ERRNO } from './errno.ts';
 import { KeyMaker } from './keys.ts';
 import * as names from './names.ts';
@@ -199,6 +200,11 @@ export class Tree {
   ): Result<Attributes> {
     const now = this.#clock();
     return this.transact(() => regions.applyContent(this.#session, { ino, changes, now }, update));
+  }
+
+  /** The changes that make a range of one file a copy of another's range, sharing its chunks; see copy.ts. */
+  copiedContent(range: CopiedRange): ContentChange[] | Errno {
+    return copiedContent(this.#session, range);
   }
 
   /** Deletes a part of an orphan, a bounded number of keys; true when nothing of it is left. */

@@ -21,7 +21,6 @@ describe('the table of operations', () => {
       'IOCTL',
       'POLL',
       'LSEEK',
-      'COPY_FILE_RANGE',
       'TMPFILE',
       'STATX',
       'SETUPMAPPING',

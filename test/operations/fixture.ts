@@ -3,6 +3,7 @@
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
+import type { CopiedRange } from '../../engine/tree/copy.ts';
 import type { Attributes, AttributesPatch, Sealer, Time } from '../../engine/tree/types.ts';
 import { Answer } from '../../workers/tree/answer.ts';
 import type { Access, Allocation, OpenInodes } from '../../workers/tree/open-inodes.ts';
@@ -83,10 +84,16 @@ export class FakeOpenInodes implements OpenInodes {
 
   /** Ranges that FALLOCATE asked for. */
   readonly allocated: Allocation[] = [];
+  readonly copied: CopiedRange[] = [];
 
   allocate(_request: Request, _ino: number, range: Allocation): Outcome {
     this.allocated.push(range);
     return 0;
+  }
+
+  copy(_request: Request, range: CopiedRange): Outcome {
+    this.copied.push(range);
+    return PENDING;
   }
 
   resize(request: Request, ino: number, patch: AttributesPatch, answer: Answer): Outcome {

@@ -177,6 +177,19 @@ def op_pwrite(handle, spec, offset):
     return write_all(handles[handle], content(spec), offset)
 
 
+def op_copy_range(source, target, length, source_offset, target_offset):
+    """copy_file_range(2), as often as it takes; how many bytes were copied."""
+    copied = 0
+    while copied < length:
+        step = os.copy_file_range(
+            handles[source], handles[target], length - copied, source_offset + copied, target_offset + copied
+        )
+        if step == 0:
+            break
+        copied += step
+    return copied
+
+
 def op_writev(handle, specs):
     return os.writev(handles[handle], [content(spec) for spec in specs])
 

@@ -73,6 +73,8 @@ export class DataWorker {
         return this.#discard(word, slot);
       case kind.DROP:
         return this.#drop(slot, a, words[word + descriptor.B] === 1);
+      case kind.RELOAD:
+        return this.#reload(slot, a);
       case kind.SETTLE_ALL:
         return this.#settler.awaitAll((errno) => this.#acknowledge(a, errno));
       case kind.PRESSURE:
@@ -207,6 +209,17 @@ export class DataWorker {
         this.#reader.failParked(region, constants.errno.EIO);
       }
       this.#table.forget(inode);
+      this.#acknowledge(token, errno);
+    });
+  }
+
+  /** The tree changes the content: what is dirty is stored before, and what is stored must be asked for anew. */
+  #reload(slot: number, token: number): void {
+    const inode = this.#table.inode(slot);
+    if (inode === undefined) return this.#acknowledge(token, 0);
+    this.#settler.await(inode.active, false, (errno) => {
+      inode.emptyFrom = Number.POSITIVE_INFINITY;
+      for (const region of inode.regions.values()) region.unlearn(this.#commands);
       this.#acknowledge(token, errno);
     });
   }

@@ -220,6 +220,14 @@ export class Region {
     this.#returnList();
   }
 
+  /** Forgets what lies below the pieces that are not stored: the tree has changed it. */
+  unlearn(frames: Frames): void {
+    this.dropClean(frames);
+    if (this.loading) return; // Asked for already, and answered after the change.
+    this.extents = undefined;
+    this.inlineBytes = -1;
+  }
+
   /** Removes all pieces, whatever their state, and frees their frames. No job may read them. */
   dropAll(frames: Frames): void {
     for (let i = 0; i < this.pieces.count; i++) frames.free(this.pieces.at(i).frame);

@@ -160,6 +160,13 @@ export class Answer {
     this.#bytes.fill(0, at + 52, at + OUT_STRUCT_BYTES.STATFS);
   }
 
+  /** struct fuse_write_out: how many bytes were written or copied. */
+  written(bytes: number): void {
+    const at = this.#take(OUT_STRUCT_BYTES.WRITE);
+    this.#view.setUint32(at, bytes, true);
+    this.#view.setUint32(at + 4, 0, true);
+  }
+
   /** struct fuse_getxattr_out: how many bytes a value or list has. */
   xattrSize(bytes: number): void {
     const at = this.#take(OUT_STRUCT_BYTES.GETXATTR);

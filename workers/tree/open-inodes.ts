@@ -1,3 +1,4 @@
+import type { CopiedRange } from '../../engine/tree/copy.ts';
 import type { Attributes, AttributesPatch, Time } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import type { Outcome, Request } from './request.ts';
@@ -60,6 +61,11 @@ export interface OpenInodes {
    * data; yields `PENDING`, 0 or -errno.
    */
   allocate(request: Request, ino: number, range: Allocation): Outcome;
+  /**
+   * Makes a range of an open file a copy of another's, and answers the request with how many bytes were copied; yields
+   * `PENDING`, 0 or -errno.
+   */
+  copy(request: Request, range: CopiedRange): Outcome;
   /**
    * The inode's last name is gone: reclaims it now if it is not open, or else at the last release.
    */

@@ -2,7 +2,7 @@
  * The operations of the tree worker: one table from opcode to handler.
  *
  * What is not in the table is ENOSYS, which the kernel takes as "never ask again": it then does
- * without (ACCESS under default_permissions, POLL, BMAP, STATX, LSEEK, COPY_FILE_RANGE, TMPFILE) or
+ * without (ACCESS under default_permissions, POLL, BMAP, STATX, LSEEK, TMPFILE) or
  * tells the program that it is not supported (IOCTL). For what must never be believed
  * unnecessary there is `misrouted`.
  */
@@ -10,6 +10,7 @@
 import { fallocate } from './allocation.ts';
 import type { Answer } from './answer.ts';
 import { getattr, setattr, statfs } from './attributes.ts';
+import { copyFileRange } from './copy-range.ts';
 import { Context, FAILURE, type Handler, type OperationsOptions } from './context.ts';
 import { fsyncdir, opendir, readdir, readdirplus, releasedir } from './directories.ts';
 import { create, open, release } from './handles.ts';
@@ -49,6 +50,7 @@ const HANDLERS: readonly Handler[] = handlersByOpcode([
   [OPCODE.CREATE, create],
   [OPCODE.READDIRPLUS, readdirplus],
   [OPCODE.RENAME2, rename2],
+  [OPCODE.COPY_FILE_RANGE, copyFileRange],
   // Served elsewhere; never the tree worker's.
   [OPCODE.READ, misrouted],
   [OPCODE.WRITE, misrouted],

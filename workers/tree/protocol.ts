@@ -90,6 +90,7 @@ export const IN_STRUCT_BYTES = {
   SETXATTR: 8,
   GETXATTR: 8,
   FALLOCATE: 32,
+  COPY_FILE_RANGE: 56,
 } as const;
 
 /** Bytes of the structures that leave. */
@@ -100,6 +101,7 @@ export const OUT_STRUCT_BYTES = {
   OPEN: 16,
   STATFS: 80,
   GETXATTR: 8,
+  WRITE: 8,
   /** Without the name. */
   DIRENT: 24,
 } as const;

@@ -163,6 +163,9 @@ pub mod kind {
         SETTLE_ALL: u32 = 17;
         /// tree → data: one extent of the region that was asked for, in the words of EXTENT.
         KNOWN: u32 = 18;
+        /// tree → data: store what is dirty of the inode, forget what is known of its content, then acknowledge: the tree
+        /// is about to change it, or has. A: token.
+        RELOAD: u32 = 19;
     }
 }
 

@@ -1,0 +1,73 @@
+import { REGION_BYTES } from '../layout.ts';
+import { regionAt } from './content.ts';
+import { ERRNO } from './errno.ts';
+import { regionOf, regionsOf } from './keys.ts';
+import type { Session } from './session.ts';
+import type { ContentChange, Errno, Extent } from './types.ts';
+
+/** A range of one file, and where a copy of it begins in another (or the same, apart). */
+export interface CopiedRange {
+  source: number;
+  from: number;
+  /** Bytes; both files are as long afterwards. */
+  length: number;
+  target: number;
+  to: number;
+}
+
+/**
+ * What makes a range of one file the same as a range of another, without a byte being read: the target's range becomes
+ * extents of the source's chunks.
+ *
+ * EOPNOTSUPP where the bytes themselves are in the tree (small files): they must be read and written. EIO when a value
+ * is damaged. Cost: the regions of the range that exist.
+ */
+export function copiedContent(session: Session, range: CopiedRange): ContentChange[] | Errno {
+  const { source, from, length, to } = range;
+  if (keepsInline(session, range)) return ERRNO.EOPNOTSUPP;
+  const changes: ContentChange[] = [{ kind: 'discard', offset: to, length }];
+  const end = from + length;
+  let errno = 0;
+  session.scan(regionsOf(source, regionAt(from), regionAt(end - 1) + 1), (key, sealed) => {
+    const index = regionOf(key);
+    const plain = session.open(key, sealed);
+    const content =
+      typeof plain === 'number' ? undefined : session.codec.decodeRegion(plain, index);
+    if (content === undefined) {
+      errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no content');
+    } else if ('inline' in content) {
+      errno = ERRNO.EOPNOTSUPP;
+    } else {
+      for (const extent of content.extents)
+        addMoved(changes, extent, { from, end, shift: to - from });
+    }
+    return errno === 0;
+  });
+  return errno !== 0 ? errno : changes;
+}
+
+/** Whether the target has bytes in the tree that would remain beside extents. */
+function keepsInline(session: Session, { target, to, length }: CopiedRange): boolean {
+  if (to >= REGION_BYTES) return false;
+  const plain = session.get(session.keys.region(target, 0));
+  if (plain === undefined || typeof plain === 'number') return false;
+  const content = session.codec.decodeRegion(plain, 0);
+  if (content === undefined || !('inline' in content)) return false;
+  return to > 0 || length < content.inline.length;
+}
+
+/** Adds the part of an extent that lies in the range, where it goes, cut at the borders of regions there. */
+function addMoved(
+  changes: ContentChange[],
+  extent: Extent,
+  { from, end, shift }: { from: number; end: number; shift: number },
+): void {
+  const last = Math.min(extent.offset + extent.length, end);
+  for (let at = Math.max(extent.offset, from); at < last; ) {
+    const offset = at + shift;
+    const length = Math.min(last - at, REGION_BYTES - (offset % REGION_BYTES));
+    const chunkOffset = extent.chunkOffset + at - extent.offset;
+    changes.push({ kind: 'extent', extent: { ...extent, offset, length, chunkOffset } });
+    at += length;
+  }
+}
