@@ -475,6 +475,36 @@ def op_mmap_hash(path, how):
         os.close(descriptor)
 
 
+def op_map(mapping, handle):
+    """Map the whole file, shared and writable."""
+    handles[mapping] = mmap.mmap(handles[handle], 0, access=mmap.ACCESS_WRITE)
+
+
+def op_map_store(mapping, spec, offset):
+    data = content(spec)
+    handles[mapping][offset : offset + len(data)] = data
+
+
+def op_map_load(mapping, offset, length):
+    return told(handles[mapping][offset : offset + length])
+
+
+def op_map_sync(mapping):
+    handles[mapping].flush()
+
+
+def op_unmap(mapping):
+    handles.pop(mapping).close()
+
+
+def op_map_write(handle, spec, offset):
+    """Write through a shared mapping and msync it, with the length of the file as it is."""
+    with mmap.mmap(handles[handle], 0, access=mmap.ACCESS_WRITE) as mapping:
+        data = content(spec)
+        mapping[offset : offset + len(data)] = data
+        mapping.flush()
+
+
 def op_sparse_hash(path):
     """Hash of a copy that SEEK_DATA and SEEK_HOLE steer, as cp and tar make it."""
     descriptor = os.open(raw(path), os.O_RDONLY | os.O_CLOEXEC)

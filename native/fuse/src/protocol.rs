@@ -93,6 +93,8 @@ mod init {
     pub(super) const MAX_PAGES: u32 = 1 << 22;
     pub(super) const CACHE_SYMLINKS: u32 = 1 << 23;
     pub(super) const INIT_EXT: u32 = 1 << 30;
+    /// Of the second word of flags: shared mappings of files that bypass the cache (Linux 6.6).
+    pub(super) const DIRECT_IO_ALLOW_MMAP: u32 = 1 << 4;
 }
 
 /// Our protocol version.
@@ -105,10 +107,13 @@ pub(crate) const INIT_OUT_BYTES: usize = 64;
 
 /// The answer to INIT: large requests, a deep queue, parallel everything. `None`: the kernel is too old.
 ///
-/// `DIRECT_IO_ALLOW_MMAP` is left out, so that a writable shared mapping of a file that is open for writing is refused.
+/// Files that are open for writing bypass the kernel's cache, but may be mapped: the kernel then writes dirty pages before it
+/// lets a READ or WRITE pass beside them.
 pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
     let (major, minor) = (head.body_word(0), head.body_word(1));
     let (readahead, flags) = (head.body_word(2), head.body_word(3));
+    // Kernels without the second word leave it out of the request, and this bit is zero then.
+    let flags2 = if flags & init::INIT_EXT == 0 { 0 } else { head.body_word(4) };
     if major != MAJOR || minor < MINOR_MIN {
         return None;
     }
@@ -130,6 +135,7 @@ pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
         FRAME_BYTES as u32,
         1,                           // time granularity in ns
         (FRAME_BYTES / 4096) as u32, // max_pages; map_alignment is 0
+        init::DIRECT_IO_ALLOW_MMAP & flags2,
     ];
     let mut out = [0; INIT_OUT_BYTES];
     for (to, word) in out.chunks_exact_mut(4).zip(words) {
