@@ -189,3 +189,15 @@ test('a listing goes on behind its cookie while names come and go', () => {
     ERRNO.ENOTDIR,
   );
 });
+
+test('a file has 65,000 names at most', () => {
+  const { tree } = newFixture();
+  const ino = file(tree, ROOT_INO, 'first');
+  tree.transact(() => {
+    for (let i = 1; i < 65_000; i++) ok(tree.link(ino, ROOT_INO, bytes(`n${i}`)));
+  });
+  assert.equal(ok(tree.getattr(ino)).nlink, 65_000);
+  assert.equal(tree.link(ino, ROOT_INO, bytes('one more')), ERRNO.EMLINK);
+  ok(tree.unlink(ROOT_INO, bytes('first')));
+  ok(tree.link(ino, ROOT_INO, bytes('one more')));
+});
