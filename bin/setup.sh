@@ -3,7 +3,8 @@
 # Does only what is missing or older than its sources; says each thing it does in one line.
 #
 #   bin/setup.sh [--tests] [--bench] [--demo]
-#     --tests  also what the tests use: python3-torch, and the programs that test/programs runs
+#     --tests  also what the tests use: python3-torch, the programs that test/programs runs, and the suites of test/posix from
+#              crates.io (in ${XDG_CACHE_HOME:-~/.cache}/millrace/suites)
 #     --bench  also the peers of the benchmark (gocryptfs, rclone)
 #     --demo   also the demo's Python environment in .setup/venv
 set -euo pipefail
@@ -51,7 +52,7 @@ packages() {
   [ ${#missing[@]} -eq 0 ] || install "${missing[@]}" || die "packages are missing; $by_hand ${missing[*]}"
 
   # What only some tests or some rows of the benchmark use does not stop the rest.
-  [ -z "$want_tests" ] || wished+=(python3-torch dbench fio git rsync sqlite3 stress-ng vim-tiny)
+  [ -z "$want_tests" ] || wished+=(python3-torch dbench fio git libacl1-dev rsync sqlite3 stress-ng vim-tiny)
   [ -z "$want_bench" ] || wished+=(gocryptfs rclone)
   [ ${#wished[@]} -gt 0 ] || return 0
   mapfile -t missing < <(missing_packages "${wished[@]}")
@@ -107,6 +108,17 @@ python_environment() {
   .setup/venv/bin/pip install --quiet --disable-pip-version-check -r bin/demo/requirements.txt
 }
 
+# suite NAME VERSION: a suite of others for the tests, outside of the repository so that every checkout finds it.
+suite() {
+  local root=${XDG_CACHE_HOME:-$HOME/.cache}/millrace/suites target
+  ! "$root/bin/$1" --version 2>/dev/null | grep -qxF "$1 $2" || return 0
+  say "suite $1 $2"
+  target=$(mktemp -d)
+  CARGO_TARGET_DIR=$target cargo install --quiet --locked --force --root "$root" "$1@$2" \
+    || say "going on without $1, whose stage of the tests will fail"
+  rm -rf "$target"
+}
+
 command -v node >/dev/null || die 'node is missing: install Node 20 or newer'
 command -v cargo >/dev/null || die 'cargo is missing: install Rust, see https://rustup.rs'
 node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' || die "Node $(node --version) is too old: install Node 20 or newer"
@@ -116,6 +128,10 @@ step 'npm packages' node_modules/.package-lock.json package-lock.json -- npm_pac
 step 'Rust addon' 'native/addon/*.node' native package.json -- npm run --silent build:native
 step 'TypeScript' dist/bin/main.js engine workers bin bench test tsconfig.json package-lock.json -- compile_typescript
 step 'load generator' dist/bench/load/load bench/load -- compile_load
+if [ -n "$want_tests" ]; then
+  suite pjdfstest 0.2.2
+  suite fsx 0.3.2
+fi
 [ -z "$want_demo" ] || step 'Python environment of the demo' .setup/venv/bin/python bin/demo/requirements.txt -- python_environment
 
 if [ -e /dev/fuse ] && [ "$(id -u)" -eq 0 ] && [ "$(stat -c %a /dev/fuse)" = 600 ]; then
