@@ -118,6 +118,10 @@ export const kind = {
   KNOWN: 18,
   /** tree → data: store what is dirty of the inode, forget what is known of its content, then acknowledge: the tree is about to change it, or has. A: token. */
   RELOAD: 19,
+  /** front → tree: the kernel holds the inode of the number in OFFSET no longer. */
+  FORGET: 20,
+  /** front → tree: a WRITE took these privileges (bits of PRIVILEGES, in A) from the inode. */
+  STRIP: 21,
 } as const;
 
 export const command = {
@@ -173,6 +177,8 @@ export const header = {
   FAILED: 24,
   /** Settle jobs that movers have not finished: frames will come free. */
   SETTLING: 28,
+  /** Inodes without a name that somebody may hold: while there are none, nobody wants to know what the kernel forgets. */
+  ORPHANS: 32,
   /** Counters from here on are u64, each on a line of its own. Bytes that programs wrote. */
   BYTES_IN: 64,
   /** Bytes of plaintext hashed and sealed. */
@@ -216,6 +222,13 @@ export const request = {
   ANSWER_LENGTH: 56,
 } as const;
 
+export const privilege = {
+  /** The set-user-id bit, or set-group-id with group execution: a WRITE by who lacks `CAP_FSETID` takes it. */
+  SET_ID: 1,
+  /** Capabilities in an extended attribute: every WRITE takes them. */
+  CAPABILITY: 2,
+} as const;
+
 export const inode = {
   /** Inode number, f64; 0 when the slot is free. */
   INO: 0,
@@ -233,6 +246,8 @@ export const inode = {
   USED: 36,
   /** Size in bytes when the slot was taken, f64: regions behind it are empty until this mount writes them. */
   STORED: 40,
+  /** What a WRITE takes from the inode: bits of [`super::privilege`]. u32. */
+  PRIVILEGES: 48,
 } as const;
 
 /** Sizes of a mount and the offsets that native/layout works out for them; for tests. */

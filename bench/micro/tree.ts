@@ -49,6 +49,11 @@ const OPEN_INODES: OpenInodes = {
   allocate: () => PENDING,
   copy: () => PENDING,
   unlinked: () => undefined,
+  unnamed: () => undefined,
+  isLinkable: () => false,
+  linked: () => undefined,
+  forgotten: () => undefined,
+  setPrivileges: () => undefined,
   syncTree: () => PENDING,
 };
 

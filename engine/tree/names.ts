@@ -105,21 +105,18 @@ export interface NewName {
   name: Uint8Array;
   creation: Creation;
   /** Target of a symbolic link. */
-  target?: Uint8Array;
+  target?: Uint8Array | undefined;
   now: Time;
 }
 
-/** Makes an inode of any type under a new name. */
-function make(session: Session, { parent, name, creation, target, now }: NewName): Result<Inode> {
-  const directory = loadParent(session, parent);
-  if (typeof directory === 'number') return directory;
-  const errno = checkFree(session, directory, name);
-  if (errno !== 0) return errno;
-  const ino = session.allocate();
-  if (ino === undefined) return ERRNO.EIO;
+/** An inode as it starts, with the links that its type has under one name. */
+function newInode(
+  directory: Inode,
+  { ino, creation, target, now }: Omit<NewName, 'parent' | 'name'> & { ino: number },
+): Inode {
   const isDir = isDirectory(creation);
   const inherits = (directory.mode & S_ISGID) !== 0;
-  const inode: Inode = {
+  return {
     ino,
     mode: isDir && inherits ? creation.mode | S_ISGID : creation.mode,
     nlink: isDir ? 2 : 1,
@@ -131,9 +128,21 @@ function make(session: Session, { parent, name, creation, target, now }: NewName
     mtime: now,
     ctime: now,
     btime: now,
-    parent: isDir ? parent : 0,
+    parent: isDir ? directory.ino : 0,
     target: target === undefined ? NO_BYTES : new Uint8Array(target),
   };
+}
+
+/** Makes an inode of any type under a new name. */
+function make(session: Session, { parent, name, creation, target, now }: NewName): Result<Inode> {
+  const directory = loadParent(session, parent);
+  if (typeof directory === 'number') return directory;
+  const errno = checkFree(session, directory, name);
+  if (errno !== 0) return errno;
+  const ino = session.allocate();
+  if (ino === undefined) return ERRNO.EIO;
+  const isDir = isDirectory(creation);
+  const inode = newInode(directory, { ino, creation, target, now });
   putName(session, parent, { name, ino, type: typeOf(creation.mode) });
   session.save(inode);
   session.save({
@@ -147,6 +156,23 @@ function make(session: Session, { parent, name, creation, target, now }: NewName
 
 export function create(session: Session, request: NewName): Result<Attributes> {
   return isCreatable(request.creation.mode) ? make(session, request) : ERRNO.EINVAL;
+}
+
+/** Makes an inode without a name: the directory gives its group and stays as it is. */
+export function createUnnamed(
+  session: Session,
+  { parent, creation, now }: Omit<NewName, 'name'>,
+): Result<Attributes> {
+  const directory = loadParent(session, parent);
+  if (typeof directory === 'number') return directory;
+  if (!isCreatable(creation.mode)) return ERRNO.EINVAL;
+  if (directory.nlink === 0) return ERRNO.ENOENT;
+  const ino = session.allocate();
+  if (ino === undefined) return ERRNO.EIO;
+  const inode: Inode = { ...newInode(directory, { ino, creation, now }), nlink: 0 };
+  session.put(session.keys.orphan(ino), session.codec.encodeOrphan());
+  session.save(inode);
+  return inode;
 }
 
 export function mkdir(session: Session, request: NewName): Result<Attributes> {
@@ -164,9 +190,18 @@ export function symlink(
   return make(session, { ...request, creation });
 }
 
+/** One more name for an inode; `unnamed`: its first one, as `createUnnamed` left it. */
+interface NewLink {
+  ino: number;
+  parent: number;
+  name: Uint8Array;
+  now: Time;
+  unnamed?: boolean;
+}
+
 export function link(
   session: Session,
-  { ino, parent, name, now }: { ino: number; parent: number; name: Uint8Array; now: Time },
+  { ino, parent, name, now, unnamed = false }: NewLink,
 ): Result<Attributes> {
   const inode = session.load(ino);
   if (typeof inode === 'number') return inode;
@@ -175,9 +210,10 @@ export function link(
   const errno = checkFree(session, directory, name);
   if (errno !== 0) return errno;
   if (isDirectory(inode)) return ERRNO.EPERM;
-  if (inode.nlink === 0) return ERRNO.ENOENT;
+  if (inode.nlink === 0 && !unnamed) return ERRNO.ENOENT;
   if (inode.nlink >= LINKS_MAX) return ERRNO.EMLINK;
   const linked: Inode = { ...inode, nlink: inode.nlink + 1, ctime: now };
+  if (inode.nlink === 0) session.remove(session.keys.orphan(ino));
   putName(session, parent, { name, ino, type: typeOf(inode.mode) });
   session.save(linked);
   session.save({ ...directory, mtime: now, ctime: now });

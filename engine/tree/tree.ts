@@ -120,6 +120,18 @@ export class Tree {
     return this.transact(() => names.link(this.#session, { ino, parent, name, now }));
   }
 
+  /** Makes an inode that has no name, an orphan from the start, beside what lies in a directory. */
+  createUnnamed(parent: number, creation: Creation): Result<Attributes> {
+    const now = this.#clock();
+    return this.transact(() => names.createUnnamed(this.#session, { parent, creation, now }));
+  }
+
+  /** As `link`, for an orphan that `createUnnamed` made. */
+  linkUnnamed(ino: number, parent: number, name: Uint8Array): Result<Attributes> {
+    const request = { ino, parent, name, now: this.#clock(), unnamed: true };
+    return this.transact(() => names.link(this.#session, request));
+  }
+
   /**
    * Removes a name. At nlink 0 the inode becomes an orphan: it can be used until `reclaim` deletes
    * it.

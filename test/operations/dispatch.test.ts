@@ -21,7 +21,6 @@ describe('the table of operations', () => {
       'IOCTL',
       'POLL',
       'LSEEK',
-      'TMPFILE',
       'STATX',
       'SETUPMAPPING',
       'REMOVEMAPPING',

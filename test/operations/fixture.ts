@@ -110,7 +110,32 @@ export class FakeOpenInodes implements OpenInodes {
 
   unlinked(ino: number): void {
     this.gone.push(ino);
+  }
+
+  /** Inodes without a name that may get one. */
+  readonly linkable: Set<number> = new Set<number>();
+
+  unnamed(ino: number): void {
+    this.linkable.add(ino);
+  }
+
+  isLinkable(ino: number): boolean {
+    return this.linkable.has(ino);
+  }
+
+  linked(ino: number): void {
+    this.linkable.delete(ino);
+  }
+
+  forgotten(ino: number): void {
     if (this.slotOf(ino) < 0) this.#tree.reclaim(ino);
+  }
+
+  /** Privileges by slot, as the fronts would see them. */
+  readonly privileges: number[] = [];
+
+  setPrivileges(slot: number, privileges: number): void {
+    this.privileges[slot] = privileges;
   }
 
   syncTree(): Outcome {

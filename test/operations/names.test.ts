@@ -208,6 +208,8 @@ describe('LINK and UNLINK', () => {
     assert.equal(fixture.stat(ino).nlink, 1);
     assert.equal(fixture.send(OPCODE.UNLINK, cstring('b'), { node: directory }).outcome, 0);
     assert.deepEqual(fixture.inodes.gone, [ino]);
+    assert.equal(fixture.stat(ino).nlink, 0, 'somebody may hold it still');
+    fixture.inodes.forgotten(ino);
     assert.equal(fixture.send(OPCODE.GETATTR, words(0, 0, 0, 0), { node: ino }).outcome, -E.ESTALE);
   });
 

@@ -657,6 +657,43 @@ def op_remove_tree(path):
     remove(raw(path))
 
 
+def op_linkat_handle(handle, path):
+    """Give what is open a name (AT_SYMLINK_FOLLOW), as for O_TMPFILE."""
+    source = b"/proc/self/fd/%d" % handles[handle]
+    checked(LIBC.linkat(AT_FDCWD, source, AT_FDCWD, raw(path), 0x400))
+
+
+def op_stat_handle_path(handle):
+    """What the path of an open descriptor, O_PATH too, leads to: its content."""
+    with open(b"/proc/self/fd/%d" % handles[handle], "rb") as file:
+        return told(file.read())
+
+
+def op_chdir(path):
+    os.chdir(raw(path))
+
+
+def op_as_user(user, request):
+    """The outcome of one call made by a process of another user, who has no other groups."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            outcome = answer(request)
+        except Exception as failure:
+            outcome = {"errno": str(failure)}
+        os.write(writer, json.dumps(outcome).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as told_by_child:
+        outcome = json.loads(told_by_child.read())
+    os.waitpid(child, 0)
+    return outcome
+
+
 def op_batch(requests):
     return [answer(request) for request in requests]
 

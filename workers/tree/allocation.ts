@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u32, u64 } from './decode.ts';
+import { takePrivileges } from './privileges.ts';
 import { IN_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
@@ -28,6 +29,8 @@ export function fallocate(context: Context, request: Request, _answer: Answer): 
   if ((mode & ~KNOWN_MODES) !== 0 || (punches && !keepsSize)) return -constants.errno.EOPNOTSUPP;
   if (length === 0) return FAILURE.EINVAL;
   if (!Number.isSafeInteger(offset + length)) return FAILURE.EFBIG;
+  // Root keeps set-id bits (CAP_FSETID), everybody loses capabilities; the kernel leaves both to us.
+  takePrivileges(context, node, request.uid === 0);
   const discards = punches || (mode & FALLOC.ZERO_RANGE) !== 0;
   return context.inodes.allocate(request, node, { offset, length, discards, keepsSize });
 }

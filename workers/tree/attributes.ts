@@ -5,6 +5,7 @@ import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { i64, u32, u64 } from './decode.ts';
 import { FATTR, IN_STRUCT_BYTES, MODE, NANOSECONDS_PER_SECOND } from './protocol.ts';
+import { isExecutable, noticePrivileges, stripCapabilities, withoutSetId } from './privileges.ts';
 import type { Outcome, Request } from './request.ts';
 
 /** Byte offsets in struct fuse_setattr_in. */
@@ -22,8 +23,8 @@ const SETATTR = {
   GID: 80,
 } as const;
 
-/** The xattr that holds a program's capabilities, which die with its set-user-id bit. */
-const CAPABILITY: Uint8Array = new TextEncoder().encode('security.capability');
+const TAKES_CAPABILITIES = FATTR.UID | FATTR.GID | FATTR.SIZE;
+const CHANGES_PRIVILEGES = TAKES_CAPABILITIES | FATTR.MODE | FATTR.KILL_SUIDGID;
 
 /**
  * What stat(2) tells. Handle and flags of the request do not matter: the inode is known by its
@@ -52,6 +53,7 @@ export function setattr(context: Context, request: Request, answer: Answer): Out
   if (patch.size !== undefined) return context.inodes.resize(request, node, patch, answer);
   const errno = context.tree.setattr(node, patch);
   if (typeof errno === 'number' && errno !== 0) return -errno;
+  if (patch.mode !== undefined) noticePrivileges(context, node);
   if (patch.mtime !== undefined) setOpenMtime(context, node, patch.mtime);
   return context.answerAttributes(node, answer);
 }
@@ -68,25 +70,20 @@ function patchMode(context: Context, request: Request, patch: AttributesPatch): 
   const valid = u32(body, SETATTR.VALID);
   if ((valid & FATTR.UID) !== 0) patch.uid = u32(body, SETATTR.UID);
   if ((valid & FATTR.GID) !== 0) patch.gid = u32(body, SETATTR.GID);
-  if ((valid & (FATTR.MODE | FATTR.KILL_SUIDGID)) === 0) return 0;
+  if ((valid & CHANGES_PRIVILEGES) === 0) return 0;
   const attributes = context.tree.getattr(node);
   if (typeof attributes === 'number') return -attributes;
   const type = attributes.mode & MODE.TYPE;
+  // Who gives a file away or cuts it takes its capabilities, even when he may leave the set-id bits.
+  if ((valid & TAKES_CAPABILITIES) !== 0 && type !== MODE.DIRECTORY && isExecutable(attributes)) {
+    stripCapabilities(context.tree, node);
+  }
+  if ((valid & (FATTR.MODE | FATTR.KILL_SUIDGID)) === 0) return 0;
   let permissions = attributes.mode & MODE.PERMISSIONS;
   if ((valid & FATTR.MODE) !== 0) permissions = u32(body, SETATTR.MODE) & MODE.PERMISSIONS;
-  if ((valid & FATTR.KILL_SUIDGID) !== 0 && type !== MODE.DIRECTORY) {
-    permissions = withoutPrivileges(permissions);
-    // Whether there was one does not matter.
-    context.tree.removexattr(node, CAPABILITY);
-  }
-  patch.mode = permissions | type;
+  const kills = (valid & FATTR.KILL_SUIDGID) !== 0 && type !== MODE.DIRECTORY;
+  patch.mode = (kills ? withoutSetId(permissions) : permissions) | type;
   return 0;
-}
-
-/** The rule of the VFS: set-group-id without group execution is no privilege. */
-function withoutPrivileges(permissions: number): number {
-  const kept = permissions & ~MODE.SET_UID;
-  return (permissions & MODE.GROUP_EXECUTE) !== 0 ? kept & ~MODE.SET_GID : kept;
 }
 
 /** Decodes the size; truncate(2) also sets mtime, even when the size stays. Yields 0 or -errno. */

@@ -1,4 +1,4 @@
-/** The operations that open and close files: OPEN, CREATE, RELEASE. */
+/** The operations that open and close files: OPEN, CREATE, TMPFILE, RELEASE. */
 
 import { constants as fs } from 'node:fs';
 import { constants as os } from 'node:os';
@@ -9,6 +9,7 @@ import { type Context, FAILURE } from './context.ts';
 import { entryName, u32 } from './decode.ts';
 import { HANDLE_APPEND, HANDLE_WRITE, NO_SLOT } from './file-handle.ts';
 import { createNode } from './nodes.ts';
+import { privilegesOf } from './privileges.ts';
 import type { Access } from './open-inodes.ts';
 import { FOPEN, IN_STRUCT_BYTES, MODE } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
@@ -52,6 +53,25 @@ export function create(context: Context, request: Request, answer: Answer): Outc
   return outcome;
 }
 
+/**
+ * Makes a regular file without a name in a directory and opens it (O_TMPFILE). Without O_EXCL it may
+ * get a name later; the name that the request carries is none.
+ */
+export function tmpfile(context: Context, request: Request, answer: Answer): Outcome {
+  const { body, node, uid, gid } = request;
+  if (body.length < IN_STRUCT_BYTES.CREATE) return FAILURE.EIO;
+  const flags = u32(body, 0);
+  const mode = (u32(body, 4) & MODE.PERMISSIONS) | MODE.REGULAR;
+  const created = context.tree.createUnnamed(node, { mode, owner: { uid, gid } });
+  if (typeof created === 'number') return -created;
+  if ((flags & fs.O_EXCL) === 0) context.inodes.unnamed(created.ino);
+  else context.inodes.unlinked(created.ino);
+  context.answerEntry(created, answer);
+  const outcome = answerOpen(context, created, flags, answer);
+  if (outcome < 0) context.inodes.forgotten(created.ino);
+  return outcome;
+}
+
 /** Closes a file: the last of the requests that name its handle. */
 export function release(context: Context, request: Request): Outcome {
   const { body } = request;
@@ -71,6 +91,10 @@ function answerOpen(
   const access = (flags & ACCESS_MASK) === fs.O_RDONLY ? READING : WRITING;
   const slot = context.inodes.open(attributes, access);
   if (slot < 0) return slot;
+  if (access.write) {
+    const privileges = privilegesOf(context.tree, attributes);
+    if (privileges !== 0) context.inodes.setPrivileges(slot, privileges);
+  }
   const append = (flags & fs.O_APPEND) !== 0 ? HANDLE_APPEND : 0;
   const write = access.write ? HANDLE_WRITE : 0;
   answer.open(slot, append | write, openFlags(flags, access));
@@ -89,5 +113,8 @@ function openFlags(flags: number, access: Access): number {
 /** A file that nobody could open must not stay behind. */
 function removeAgain(context: Context, request: Request, name: Uint8Array): void {
   const removed = context.tree.unlink(request.node, name);
-  if (typeof removed !== 'number') context.inodes.unlinked(removed.ino);
+  if (typeof removed === 'number') return;
+  context.inodes.unlinked(removed.ino);
+  // The kernel never heard of it.
+  context.inodes.forgotten(removed.ino);
 }

@@ -33,8 +33,14 @@ export function link(context: Context, request: Request, answer: Answer): Outcom
   if (!Number.isSafeInteger(ino)) return FAILURE.ESTALE;
   const name = entryName(body, IN_STRUCT_BYTES.LINK);
   if (typeof name === 'number') return -name;
-  const linked = context.tree.link(ino, node, name);
-  if (typeof linked !== 'number') return context.answerEntry(linked, answer);
+  const linkable = context.inodes.isLinkable(ino);
+  const linked = linkable
+    ? context.tree.linkUnnamed(ino, node, name)
+    : context.tree.link(ino, node, name);
+  if (typeof linked !== 'number') {
+    if (linkable) context.inodes.linked(ino);
+    return context.answerEntry(linked, answer);
+  }
   return linked === ENOENT && context.isGone(ino) ? FAILURE.ESTALE : -linked;
 }
 

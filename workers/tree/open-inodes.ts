@@ -66,10 +66,18 @@ export interface OpenInodes {
    * `PENDING`, 0 or -errno.
    */
   copy(request: Request, range: CopiedRange): Outcome;
-  /**
-   * The inode's last name is gone: reclaims it now if it is not open, or else at the last release.
-   */
+  /** The inode's last name is gone: it is reclaimed once `forgotten`, and closed. */
   unlinked(ino: number): void;
+  /** An inode was made that has no name, but may get one (O_TMPFILE): else as `unlinked`. */
+  unnamed(ino: number): void;
+  /** Whether an inode without a name may get one. */
+  isLinkable(ino: number): boolean;
+  /** Such an inode has got a name. */
+  linked(ino: number): void;
+  /** The kernel holds the inode no longer; means nothing for an inode that has a name. */
+  forgotten(ino: number): void;
+  /** Tells the fronts what a WRITE takes from the inode: bits of `privilege`. */
+  setPrivileges(slot: number, privileges: number): void;
   /**
    * Makes every change of the tree so far durable, then answers the request with no data; yields
    * `PENDING`, 0 or -errno.

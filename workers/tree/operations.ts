@@ -2,7 +2,7 @@
  * The operations of the tree worker: one table from opcode to handler.
  *
  * What is not in the table is ENOSYS, which the kernel takes as "never ask again": it then does
- * without (ACCESS under default_permissions, POLL, BMAP, STATX, LSEEK, TMPFILE) or
+ * without (ACCESS under default_permissions, POLL, BMAP, STATX, LSEEK) or
  * tells the program that it is not supported (IOCTL). For what must never be believed
  * unnecessary there is `misrouted`.
  */
@@ -13,7 +13,7 @@ import { getattr, setattr, statfs } from './attributes.ts';
 import { copyFileRange } from './copy-range.ts';
 import { Context, FAILURE, type Handler, type OperationsOptions } from './context.ts';
 import { fsyncdir, opendir, readdir, readdirplus, releasedir } from './directories.ts';
-import { create, open, release } from './handles.ts';
+import { create, open, release, tmpfile } from './handles.ts';
 import { link, lookup, rename, rename2, rmdir, unlink } from './names.ts';
 import { mkdir, mknod, readlink, symlink } from './nodes.ts';
 import { OPCODE, OPCODE_COUNT } from './protocol.ts';
@@ -51,6 +51,7 @@ const HANDLERS: readonly Handler[] = handlersByOpcode([
   [OPCODE.READDIRPLUS, readdirplus],
   [OPCODE.RENAME2, rename2],
   [OPCODE.COPY_FILE_RANGE, copyFileRange],
+  [OPCODE.TMPFILE, tmpfile],
   // Served elsewhere; never the tree worker's.
   [OPCODE.READ, misrouted],
   [OPCODE.WRITE, misrouted],

@@ -25,8 +25,8 @@ export interface OpenInode {
   pending: ContentChange[];
   /** The slot's count of writes at the last commit. */
   committedWrites: number;
-  /** Its last name is gone. */
-  unlinked: boolean;
+  /** It has no name, and nobody holds it: what it contains does not matter any more. */
+  forgotten: boolean;
   /** Workers have been asked to forget it. */
   dropping: boolean;
 }
@@ -81,7 +81,7 @@ export class Slots {
       opens: 0,
       pending: [],
       committedWrites: 0,
-      unlinked: false,
+      forgotten: false,
       dropping: false,
     };
     this.#byIno.set(open.ino, open);
@@ -137,6 +137,12 @@ export class Slots {
 
   setSize(slot: number, size: number): void {
     this.#memory.doubles[this.#memory.inodeWord(slot, inode.SIZE) >>> 1] = size;
+  }
+
+  /** What a WRITE takes from the inode: bits of `privilege`. */
+  setPrivileges(slot: number, privileges: number): void {
+    const { words } = this.#memory;
+    Atomics.store(words, this.#memory.inodeWord(slot, inode.PRIVILEGES), privileges);
   }
 
   /** From now on, a worker that has forgotten the inode must not take any region for empty. */

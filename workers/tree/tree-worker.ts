@@ -35,7 +35,9 @@ import { Answer } from './answer.ts';
 import { Barriers } from './barrier.ts';
 import type { Access, Allocation, OpenInodes } from './open-inodes.ts';
 import { Operations, type Outcome, PENDING, type Request } from './operations.ts';
+import { stripPrivileges } from './privileges.ts';
 import { OPCODE } from './protocol.ts';
+import { Orphans } from './orphans.ts';
 import { type OpenInode, Slots } from './slots.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 
@@ -111,7 +113,8 @@ export class TreeWorker implements OpenInodes {
   /** Commits that the next barrier of the store will allow. */
   #waiting: Commit[] = [];
   #barrierRuns = false;
-  /** Inodes without a name whose records are deleted bit by bit. */
+  readonly #orphans: Orphans;
+  /** Inodes without a name and a holder whose records are deleted bit by bit. */
   readonly #doomed: number[] = [];
   #outUsed = 0;
   /** Where the errnos of this turn's answers to commits lie: they become EIO when the turn cannot be flushed. */
@@ -135,6 +138,7 @@ export class TreeWorker implements OpenInodes {
     this.#words = options.memory.words;
     this.#tree = options.tree;
     this.#slots = new Slots(options.memory);
+    this.#orphans = new Orphans(options.memory);
     this.#data = new DataWorker(options.memory, options.commands, {
       inline: (slot, bytes) => this.#setInline(slot, bytes),
       extent: (slot, extent) => this.#addExtent(slot, { ...extent, id: extent.id.slice() }),
@@ -181,6 +185,7 @@ export class TreeWorker implements OpenInodes {
       const word = this.#memory.descriptorWord(this.commands.worker, ticket + i);
       const is = this.#words[word + descriptor.KIND];
       if (is === kind.PIECE || is === kind.READ || is === kind.EXTENT) continue;
+      if (is === kind.FORGET) continue;
       if (is !== kind.REQUEST) return true;
       const slot = this.#words[word + descriptor.A];
       const opcode = this.#words[this.#memory.requestWord(slot, requestCell.OPCODE)];
@@ -242,6 +247,10 @@ export class TreeWorker implements OpenInodes {
       case kind.ACK:
       case kind.SYNCED:
         return this.#barriers.acknowledge(a, words[word + descriptor.B]);
+      case kind.FORGET:
+        return this.forgotten(doubleAt(words, word + descriptor.OFFSET));
+      case kind.STRIP:
+        return this.#strip(slot, a);
       default:
         return this.#data.handle(word);
     }
@@ -519,7 +528,7 @@ export class TreeWorker implements OpenInodes {
     const open = this.#slots.bySlot(slot);
     if (open === undefined) return;
     const last = this.#slots.close(open, access.write);
-    if (last && open.unlinked) this.#drop([open]);
+    if (last && open.forgotten) this.#drop([open]);
     else if (last) this.#armTimer();
   }
 
@@ -668,15 +677,42 @@ export class TreeWorker implements OpenInodes {
   }
 
   unlinked(ino: number): void {
+    this.#orphans.add(ino);
+  }
+
+  unnamed(ino: number): void {
+    this.#orphans.addLinkable(ino);
+  }
+
+  isLinkable(ino: number): boolean {
+    return this.#orphans.isLinkable(ino);
+  }
+
+  linked(ino: number): void {
+    this.#orphans.remove(ino);
+  }
+
+  forgotten(ino: number): void {
+    if (!this.#orphans.remove(ino)) return;
     const open = this.#slots.byIno(ino);
     if (open === undefined) {
       this.#doomed.push(ino);
       this.#options.wake();
       return;
     }
-    open.unlinked = true;
-    // A closed inode keeps its slot until many are forgotten at once.
+    open.forgotten = true;
+    // A closed inode keeps its slot until many are dropped at once.
     if (open.openers === 0) this.#armTimer();
+  }
+
+  setPrivileges(slot: number, privileges: number): void {
+    this.#slots.setPrivileges(slot, privileges);
+  }
+
+  /** A front has seen a WRITE that takes privileges off. */
+  #strip(slot: number, privileges: number): void {
+    const open = this.#slots.bySlot(slot);
+    if (open !== undefined) stripPrivileges(this.#tree, open.ino, privileges);
   }
 
   // ---- forgetting ----
@@ -695,18 +731,18 @@ export class TreeWorker implements OpenInodes {
       const { opens } = open;
       const token = this.#barriers.open(this.#owners, () => this.#dropped(open, opens));
       const message = this.#message.begin(kind.DROP, open.slot, 0, 0);
-      this.#tellAll(message.a(token).b(open.unlinked ? 1 : 0));
+      this.#tellAll(message.a(token).b(open.forgotten ? 1 : 0));
     }
   }
 
   /** All workers have forgotten the inode: the slot is free, unless somebody opened it again meanwhile. */
   #dropped(open: OpenInode, opens: number): void {
-    if (open.unlinked && open.opens === opens) open.pending = [];
+    if (open.forgotten && open.opens === opens) open.pending = [];
     this.#commit(open, (errno) => {
       open.dropping = false;
       if (open.opens !== opens || errno !== 0) return;
       this.#slots.free(open);
-      if (open.unlinked) this.#doomed.push(open.ino);
+      if (open.forgotten) this.#doomed.push(open.ino);
     });
   }
 
@@ -795,9 +831,13 @@ export class TreeWorker implements OpenInodes {
   dirtyInodes(): number[] {
     const inodes: number[] = [];
     for (const open of this.#slots.all()) {
-      if (this.#slots.isDirty(open) && !open.unlinked) inodes.push(open.ino);
+      if (this.#slots.isDirty(open) && !this.#hasNoName(open)) inodes.push(open.ino);
     }
     return inodes;
+  }
+
+  #hasNoName(open: OpenInode): boolean {
+    return open.forgotten || this.#orphans.has(open.ino);
   }
 
   /** Stops the clock and asks for the end of the turns. */

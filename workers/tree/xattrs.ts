@@ -4,6 +4,7 @@ import type { Result } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u32, xattrName } from './decode.ts';
+import { isCapability, noticePrivileges } from './privileges.ts';
 import { IN_STRUCT_BYTES, XATTR_FLAG } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
@@ -20,7 +21,10 @@ export function setxattr(context: Context, request: Request): Outcome {
   if (typeof name === 'number') return -name;
   const valueAt = IN_STRUCT_BYTES.SETXATTR + name.length + 1;
   if (valueAt + size > body.length) return FAILURE.EIO;
-  return 0 - context.tree.setxattr(node, name, body.subarray(valueAt, valueAt + size), flags);
+  const capability = isCapability(name);
+  const errno = context.tree.setxattr(node, name, body.subarray(valueAt, valueAt + size), flags);
+  if (capability) noticePrivileges(context, node);
+  return 0 - errno;
 }
 
 /** A value, or its size when the reader has no room yet. */

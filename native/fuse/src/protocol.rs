@@ -21,6 +21,12 @@ pub(crate) const TRANSFER_BYTES: usize = 40;
 /// What precedes the payload of a WRITE.
 pub(crate) const HEAD_BYTES: usize = IN_HEADER_BYTES + TRANSFER_BYTES;
 
+/// Flag of WRITE: the caller may not keep set-id bits of what it writes to.
+pub(crate) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+/// Bytes of `struct fuse_batch_forget_in`, and of each `struct fuse_forget_one` behind it.
+pub(crate) const BATCH_FORGET_BYTES: usize = 8;
+pub(crate) const FORGET_ONE_BYTES: usize = 16;
+
 /// The first 80 bytes of a request, read apart from its payload.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -67,6 +73,10 @@ impl Head {
     pub(crate) fn size(&self) -> usize {
         self.word(IN_HEADER_BYTES + 16) as usize
     }
+    /// `FUSE_WRITE_*` flags of WRITE.
+    pub(crate) fn write_flags(&self) -> u32 {
+        self.word(IN_HEADER_BYTES + 20)
+    }
     /// A word of the body, by index; only the first ten are here.
     pub(crate) fn body_word(&self, index: usize) -> u32 {
         self.word(IN_HEADER_BYTES + index * 4)
@@ -92,6 +102,7 @@ mod init {
     pub(super) const PARALLEL_DIROPS: u32 = 1 << 18;
     pub(super) const MAX_PAGES: u32 = 1 << 22;
     pub(super) const CACHE_SYMLINKS: u32 = 1 << 23;
+    pub(super) const HANDLE_KILLPRIV_V2: u32 = 1 << 28;
     pub(super) const INIT_EXT: u32 = 1 << 30;
     /// Of the second word of flags: shared mappings of files that bypass the cache (Linux 6.6).
     pub(super) const DIRECT_IO_ALLOW_MMAP: u32 = 1 << 4;
@@ -108,7 +119,8 @@ pub(crate) const INIT_OUT_BYTES: usize = 64;
 /// The answer to INIT: large requests, a deep queue, parallel everything. `None`: the kernel is too old.
 ///
 /// Files that are open for writing bypass the kernel's cache, but may be mapped: the kernel then writes dirty pages before it
-/// lets a READ or WRITE pass beside them.
+/// lets a READ or WRITE pass beside them. Set-id bits and capabilities are taken off here, so that the kernel need not ask for
+/// `security.capability` first.
 pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
     let (major, minor) = (head.body_word(0), head.body_word(1));
     let (readahead, flags) = (head.body_word(2), head.body_word(3));
@@ -125,6 +137,7 @@ pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
         | init::PARALLEL_DIROPS
         | init::MAX_PAGES
         | init::CACHE_SYMLINKS
+        | init::HANDLE_KILLPRIV_V2
         | init::INIT_EXT;
     let words = [
         MAJOR,

@@ -1,11 +1,14 @@
 //! One front thread: read, cut, queue, answer.
 use crate::device;
 use crate::landing::{Landed, Landing};
-use crate::protocol::{HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES, handle, opcode};
+use crate::protocol::{
+    BATCH_FORGET_BYTES, FORGET_ONE_BYTES, HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES,
+    WRITE_KILL_SUIDGID, handle, opcode,
+};
 use millrace_core::{Engine, Life, Words, hide_stack, reply};
 use millrace_layout::{
     FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
-    header, inode, kind, request,
+    header, inode, kind, privilege, request,
 };
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
@@ -60,8 +63,12 @@ impl Front<'_> {
         let requests = self.engine.memory.counter(header::REQUESTS);
         requests.fetch_add(1, Ordering::Relaxed);
         let result = match self.head.opcode() {
-            // Inodes live in the tree, not in memory, so forgetting needs nothing. None of these wants an answer.
-            opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT => Ok(()),
+            // None of these wants an answer.
+            opcode::INTERRUPT => Ok(()),
+            opcode::FORGET | opcode::BATCH_FORGET => {
+                self.forget(body);
+                Ok(())
+            }
             opcode::WRITE if body < TRANSFER_BYTES => Err(libc::EIO),
             opcode::WRITE => match starved {
                 Some(errno) => Err(errno),
@@ -131,6 +138,11 @@ impl Front<'_> {
         memory.inode64(slot, inode::MTIME).store(now(), Ordering::Relaxed);
         memory.inode(slot, inode::WRITES).fetch_add(1, Ordering::AcqRel);
         memory.counter(header::BYTES_IN).fetch_add(size as u64, Ordering::Relaxed);
+        // ORDER: partner is the tree worker, which stores them before it answers a SETATTR, SETXATTR or OPEN.
+        let privileges = memory.inode(slot, inode::PRIVILEGES).load(Ordering::Acquire);
+        if privileges != 0 {
+            self.strip(slot, privileges);
+        }
         let mut at = offset;
         for part in &parts[..count] {
             self.push_pieces(slot, at, *part);
@@ -163,6 +175,43 @@ impl Front<'_> {
         words[descriptor::A] = part.frame;
         words[descriptor::B] = part.offset as u32;
         self.push(worker, &words);
+    }
+
+    /// Tell the tree worker what the kernel holds no longer. Inodes live in the tree, so this matters for those without a name only.
+    fn forget(&mut self, body: usize) {
+        // ORDER: the tree worker counts an orphan before the answer that makes the kernel forget it.
+        if self.engine.memory.header(header::ORPHANS).load(Ordering::Acquire) == 0 {
+            return;
+        }
+        if self.head.opcode() == opcode::FORGET {
+            self.push(TREE_WORKER, &piece(kind::FORGET, NONE, self.head.node(), 0));
+            return;
+        }
+        let near = body.min(TRANSFER_BYTES);
+        let mut all = vec![0; body];
+        all[..near].copy_from_slice(&self.head.0[IN_HEADER_BYTES..][..near]);
+        self.landing.copy(body - near, &mut all[near..]);
+        for one in all.get(BATCH_FORGET_BYTES..).unwrap_or_default().chunks_exact(FORGET_ONE_BYTES)
+        {
+            let node = one.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            self.push(TREE_WORKER, &piece(kind::FORGET, NONE, node, 0));
+        }
+    }
+
+    /// Have the tree worker take off what this WRITE takes: before it is answered, so that whoever asks then sees it.
+    fn strip(&mut self, slot: u32, privileges: u32) {
+        let killed = if self.head.write_flags() & WRITE_KILL_SUIDGID == 0 {
+            privilege::CAPABILITY
+        } else {
+            privilege::CAPABILITY | privilege::SET_ID
+        };
+        if privileges & killed == 0 {
+            return;
+        }
+        let cell = self.engine.memory.inode(slot, inode::PRIVILEGES);
+        let mut words = piece(kind::STRIP, slot, 0, 0);
+        words[descriptor::A] = cell.fetch_and(!killed, Ordering::AcqRel) & killed;
+        self.push(TREE_WORKER, &words);
     }
 
     /// Answer a WRITE: `struct fuse_write_out`.

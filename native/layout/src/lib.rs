@@ -166,6 +166,10 @@ pub mod kind {
         /// tree → data: store what is dirty of the inode, forget what is known of its content, then acknowledge: the tree
         /// is about to change it, or has. A: token.
         RELOAD: u32 = 19;
+        /// front → tree: the kernel holds the inode of the number in OFFSET no longer.
+        FORGET: u32 = 20;
+        /// front → tree: a WRITE took these privileges (bits of PRIVILEGES, in A) from the inode.
+        STRIP: u32 = 21;
     }
 }
 
@@ -232,6 +236,8 @@ pub mod header {
         FAILED: usize = 24;
         /// Settle jobs that movers have not finished: frames will come free.
         SETTLING: usize = 28;
+        /// Inodes without a name that somebody may hold: while there are none, nobody wants to know what the kernel forgets.
+        ORPHANS: usize = 32;
         /// Counters from here on are u64, each on a line of its own. Bytes that programs wrote.
         BYTES_IN: usize = 64;
         /// Bytes of plaintext hashed and sealed.
@@ -298,6 +304,18 @@ pub mod inode {
         USED: usize = 36;
         /// Size in bytes when the slot was taken, f64: regions behind it are empty until this mount writes them.
         STORED: usize = 40;
+        /// What a WRITE takes from the inode: bits of [`super::privilege`]. u32.
+        PRIVILEGES: usize = 48;
+    }
+}
+
+/// What makes a program more than its caller, as bits.
+pub mod privilege {
+    layout! {
+        /// The set-user-id bit, or set-group-id with group execution: a WRITE by who lacks `CAP_FSETID` takes it.
+        SET_ID: u32 = 1;
+        /// Capabilities in an extended attribute: every WRITE takes them.
+        CAPABILITY: u32 = 2;
     }
 }
 

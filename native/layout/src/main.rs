@@ -76,6 +76,7 @@ fn main() {
         ("source", layout::source::TABLE),
         ("header", layout::header::TABLE),
         ("request", layout::request::TABLE),
+        ("privilege", layout::privilege::TABLE),
         ("inode", layout::inode::TABLE),
     ] {
         let _ = writeln!(out, "\nexport const {name} = {{");
