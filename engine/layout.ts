@@ -248,6 +248,8 @@ export const inode = {
   STORED: 40,
   /** What a WRITE takes from the inode: bits of [`super::privilege`]. u32. */
   PRIVILEGES: 48,
+  /** Bytes that programs wrote since the slot was taken, u64. */
+  WRITTEN: 56,
 } as const;
 
 /** Sizes of a mount and the offsets that native/layout works out for them; for tests. */

@@ -43,6 +43,7 @@ const OPEN_INODES: OpenInodes = {
   release: () => undefined,
   slotOf: () => -1,
   sizeOf: () => 0,
+  unsettledOf: () => 0,
   mtimeOf: () => EPOCH,
   setMtime: () => undefined,
   resize: () => PENDING,

@@ -49,8 +49,7 @@ function resize(
 ): Inode | number {
   const changes: ContentChange[] =
     size < inode.size ? [{ kind: 'discard', offset: size, length: Infinity }] : [];
-  const errno = applyContent(session, { ino: inode.ino, changes, now }, { size, mtime: now });
-  return typeof errno === 'number' ? errno : { ...inode, size, mtime: now, ctime: now };
+  return applyContent(session, { ino: inode.ino, changes, now }, { size, mtime: now });
 }
 
 /** Deletes up to 256 keys of an orphan; true when nothing of it is left. */

@@ -18,7 +18,8 @@ export type ErrnoName =
   | 'ENAMETOOLONG'
   | 'ENOTEMPTY'
   | 'ENODATA'
-  | 'EOPNOTSUPP';
+  | 'EOPNOTSUPP'
+  | 'ENXIO';
 
 /** The errnos that the tree answers with, as this machine numbers them. */
 export const ERRNO: Readonly<Record<ErrnoName, number>> = {
@@ -37,4 +38,5 @@ export const ERRNO: Readonly<Record<ErrnoName, number>> = {
   ENOTEMPTY: errno.ENOTEMPTY,
   ENODATA: errno.ENODATA,
   EOPNOTSUPP: errno.EOPNOTSUPP,
+  ENXIO: errno.ENXIO,
 };

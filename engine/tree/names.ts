@@ -124,6 +124,7 @@ function newInode(
     gid: inherits ? directory.gid : creation.owner.gid,
     rdev: isDevice(creation.mode) ? (creation.rdev ?? 0) : 0,
     size: isDir ? DIRECTORY_BYTES : (target?.length ?? 0),
+    allocated: 0,
     atime: now,
     mtime: now,
     ctime: now,

@@ -1,5 +1,6 @@
 import { Packr } from 'msgpackr';
 import { REGION_BYTES } from '../layout.ts';
+import { isRegular } from './mode.ts';
 import type { Attributes, Extent, RegionContent } from './types.ts';
 
 /**
@@ -83,7 +84,9 @@ export class RecordCodec {
       btime.nanoseconds,
       inode.parent,
     ];
-    if (inode.target.length > 0) fields.push(inode.target);
+    const sparse = isRegular(inode) && inode.allocated !== inode.size;
+    if (inode.target.length > 0 || sparse) fields.push(inode.target);
+    if (sparse) fields.push(inode.allocated);
     return this.#encode(fields);
   }
 
@@ -96,6 +99,9 @@ export class RecordCodec {
     const numbers = fields as number[];
     const target = fields[INODE_FIELDS] ?? NO_BYTES;
     if (!(target instanceof Uint8Array)) return undefined;
+    const whole = isRegular({ mode: numbers[1] }) ? numbers[6] : 0;
+    const allocated = fields[INODE_FIELDS + 1] ?? whole;
+    if (typeof allocated !== 'number') return undefined;
     return {
       ino,
       mode: numbers[1],
@@ -104,6 +110,7 @@ export class RecordCodec {
       gid: numbers[4],
       rdev: numbers[5],
       size: numbers[6],
+      allocated,
       atime: { seconds: numbers[7], nanoseconds: numbers[8] },
       mtime: { seconds: numbers[9], nanoseconds: numbers[10] },
       ctime: { seconds: numbers[11], nanoseconds: numbers[12] },

@@ -5,15 +5,7 @@ import { regionOf, regionsOf } from './keys.ts';
 import { isDirectory, isRegular } from './mode.ts';
 import type { Inode } from './records.ts';
 import type { Session } from './session.ts';
-import type {
-  Attributes,
-  ContentChange,
-  Errno,
-  Extent,
-  RegionContent,
-  Result,
-  Time,
-} from './types.ts';
+import type { ContentChange, Errno, Extent, RegionContent, Result, Time } from './types.ts';
 
 /** A region while changes are applied: extents lie on top of the inline bytes, if there are any. */
 interface Draft {
@@ -34,7 +26,7 @@ export function region(session: Session, ino: number, index: number): Result<Reg
   return loadRegion(session, ino, index) ?? { extents: [] };
 }
 
-function loadFile(session: Session, ino: number): Inode | Errno {
+export function loadFile(session: Session, ino: number): Inode | Errno {
   const inode = session.load(ino);
   if (typeof inode === 'number' || isRegular(inode)) return inode;
   return isDirectory(inode) ? ERRNO.EISDIR : ERRNO.EINVAL;
@@ -62,11 +54,11 @@ export function applyContent(
   session: Session,
   { ino, changes, now }: { ino: number; changes: readonly ContentChange[]; now: Time },
   { size, mtime }: ContentUpdate,
-): Result<Attributes> {
+): Result<Inode> {
   const inode = loadFile(session, ino);
   if (typeof inode === 'number') return inode;
   if (!Number.isSafeInteger(size) || size < 0) return ERRNO.EINVAL;
-  const drafts = new Drafts(session, ino);
+  const drafts = new Drafts(session, inode);
   for (const change of changes) {
     const errno = drafts.apply(change);
     if (errno !== 0) return errno;
@@ -74,7 +66,8 @@ export function applyContent(
   const errno = drafts.settle();
   if (errno !== 0) return errno;
   drafts.write();
-  const changed: Inode = { ...inode, size, mtime, ctime: now };
+  const allocated = drafts.allocated;
+  const changed: Inode = { ...inode, size, allocated, mtime, ctime: now };
   session.save(changed);
   return changed;
 }
@@ -83,18 +76,38 @@ export function applyContent(
 class Drafts {
   readonly #session: Session;
   readonly #ino: number;
+  readonly #inode: Inode;
   /** Regions by index; undefined: the region is to be removed. */
   readonly #regions = new Map<number, Draft | undefined>();
+  /** Bytes that the changed regions held before. */
+  #heldBefore = 0;
+  /** Everything was discarded: no region holds anything that is not in `#regions`. */
+  #emptied = false;
 
-  constructor(session: Session, ino: number) {
+  constructor(session: Session, inode: Inode) {
     this.#session = session;
-    this.#ino = ino;
+    this.#inode = inode;
+    this.#ino = inode.ino;
+  }
+
+  /** Bytes of the file that lie in no hole, after all changes. */
+  get allocated(): number {
+    let held = this.#emptied ? 0 : this.#inode.allocated - this.#heldBefore;
+    for (const draft of this.#regions.values()) {
+      if (draft !== undefined) held += draft.inline?.length ?? bytesOf(draft.extents);
+    }
+    return Math.max(0, held);
   }
 
   apply(change: ContentChange): Errno {
     if (change.kind === 'extent') return this.#extent(change.extent);
     if (change.kind === 'discard') return this.#discard(change.offset, change.length);
     if (change.bytes.length > INLINE_BYTES) return ERRNO.EINVAL;
+    if (!this.#regions.has(0)) {
+      // Nothing need be read where all that the file holds lies in this region.
+      if (this.#inode.size <= REGION_BYTES) this.#heldBefore += this.#inode.allocated;
+      else this.#draft(0);
+    }
     // No copy: what is put is copied, and what trims makes new bytes.
     this.#regions.set(0, { inline: change.bytes, extents: [] });
     return 0;
@@ -135,6 +148,7 @@ class Drafts {
   #discard(offset: number, length: number): Errno {
     if (!(offset >= 0) || !(length >= 0)) return ERRNO.EINVAL;
     if (length === 0) return 0;
+    if (offset === 0 && length === Infinity) this.#emptied = true;
     const end = offset + length;
     const first = regionAt(offset);
     const firstWhole = Math.ceil(offset / REGION_BYTES);
@@ -172,10 +186,21 @@ class Drafts {
     for (const index of this.#regions.keys()) {
       if (index >= first && index < end) this.#regions.set(index, undefined);
     }
-    this.#session.scan(regionsOf(this.#ino, first, end), (key) => {
-      this.#regions.set(regionOf(key), undefined);
+    this.#session.scan(regionsOf(this.#ino, first, end), (key, sealed) => {
+      const index = regionOf(key);
+      if (!this.#regions.has(index) && !this.#emptied) this.#heldBefore += this.#held(key, sealed);
+      this.#regions.set(index, undefined);
       return true;
     });
+  }
+
+  /** Bytes that a stored region holds; none when it is damaged, since it will be gone. */
+  #held(key: Uint8Array, sealed: Uint8Array): number {
+    const plain = this.#session.open(key, sealed);
+    if (typeof plain === 'number') return 0;
+    const content = this.#session.codec.decodeRegion(plain, 0);
+    if (content === undefined) return 0;
+    return 'inline' in content ? content.inline.length : bytesOf(content.extents);
   }
 
   #draft(index: number): Draft | Errno {
@@ -185,6 +210,9 @@ class Drafts {
       ? undefined
       : loadRegion(this.#session, this.#ino, index);
     if (typeof stored === 'number') return stored;
+    if (stored !== undefined && !this.#emptied) {
+      this.#heldBefore += 'inline' in stored ? stored.inline.length : bytesOf(stored.extents);
+    }
     const draft: Draft =
       stored !== undefined && 'inline' in stored
         ? { inline: stored.inline, extents: [] }
@@ -192,6 +220,13 @@ class Drafts {
     this.#regions.set(index, draft);
     return draft;
   }
+}
+
+/** Bytes that the extents hold. */
+function bytesOf(extents: readonly Extent[]): number {
+  let bytes = 0;
+  for (const extent of extents) bytes += extent.length;
+  return bytes;
 }
 
 /** Inline bytes without those from `from` on, or with zeros in their place where others follow. */

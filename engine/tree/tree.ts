@@ -9,6 +9,7 @@ import { type Inode, NO_BYTES, RecordCodec } from './records.ts';
 import * as regions from './regions.ts';
 import type { ContentUpdate } from './regions.ts';
 import { rename } from './rename.ts';
+import { seek } from './seek.ts';
 import { S_IFDIR, S_IFLNK, typeOf } from './mode.ts';
 import { Session } from './session.ts';
 import type {
@@ -202,6 +203,14 @@ export class Tree {
   }
 
   /**
+   * Where at or behind `offset` data or a hole begins, in bytes; the end of the file is a hole.
+   * ENXIO when there is no such place before the end.
+   */
+  seek(ino: number, offset: number, wanted: 'data' | 'hole'): Result<{ offset: number }> {
+    return seek(this.#session, { ino, offset, wanted });
+  }
+
+  /**
    * Applies changes of content in their order, with the size and time that the file has
    * afterwards.
    */
@@ -252,6 +261,7 @@ function rootOf(owner: Owner, now: Time): Inode {
     gid: owner.gid,
     rdev: 0,
     size: names.DIRECTORY_BYTES,
+    allocated: 0,
     atime: now,
     mtime: now,
     ctime: now,

@@ -20,6 +20,8 @@ export interface Attributes {
   rdev: number;
   /** Bytes: content of a regular file, target of a symbolic link, 4096 for a directory. */
   size: number;
+  /** Bytes of content that lie in no hole; 0 for what is no regular file. */
+  allocated: number;
   atime: Time;
   mtime: Time;
   ctime: Time;

@@ -10,8 +10,11 @@ import {
   Fixture,
   join,
   NOW,
+  nodeOf,
+  PAST,
   type SetattrFields,
   setattrBody,
+  u64,
   words,
 } from './fixture.ts';
 
@@ -134,7 +137,7 @@ describe('SETATTR', () => {
     const ino = fixture.file('a');
     const attr = setattr(fixture, ino, { valid: FATTR.SIZE, size: 5000 });
     assert.equal(attr.size, 5000);
-    assert.equal(attr.blocks, 10);
+    assert.equal(attr.blocks, 0, 'a hole');
     assert.deepEqual(attr.mtime, [NOW.seconds, NOW.nanoseconds]);
     const fields = { valid: FATTR.SIZE | FATTR.MTIME | FATTR.MODE, size: 1, mode: 0o600 };
     setattr(fixture, ino, { ...fields, mtime: [3, 4] });
@@ -164,6 +167,68 @@ describe('SETATTR', () => {
     const body = setattrBody({ valid: FATTR.SIZE }).subarray(0, 87);
     assert.equal(fixture.send(OPCODE.SETATTR, body, { node: ino }).outcome, -E.EIO);
     assert.deepEqual(fixture.inodes.resized, []);
+  });
+});
+
+describe('STATX', () => {
+  it('answers what GETATTR does, and the time of birth', () => {
+    const fixture = new Fixture();
+    const made = fixture.send(
+      OPCODE.MKNOD,
+      join(words(0o060640, (259 << 8) | 0x12 | (0x345 << 20), 0, 0), cstring('device')),
+    );
+    const node = nodeOf(made);
+    setattr(fixture, node, { valid: FATTR.ATIME | FATTR.MTIME, atime: [-1, 7], mtime: [9, 8] });
+    const { outcome, bytes } = fixture.send(OPCODE.STATX, words(0, 0, 0, 0, 0, 0xfff), { node });
+    assert.equal(outcome, 288);
+    const word = (at: number): number => bytes.readUInt32LE(32 + at);
+    const time = (at: number): unknown => [
+      Number(bytes.readBigInt64LE(32 + at)),
+      bytes.readUInt32LE(40 + at),
+    ];
+    assert.deepEqual([word(0), word(16), bytes.readUInt16LE(60)], [0xfff, 1, 0o060640]);
+    assert.equal(Number(bytes.readBigUInt64LE(64)), node);
+    assert.deepEqual(
+      [time(64), time(112)],
+      [
+        [-1, 7],
+        [9, 8],
+      ],
+    );
+    assert.deepEqual(time(80), [PAST.seconds, PAST.nanoseconds]);
+    assert.deepEqual([word(128), word(132)], [259, 0x34512]);
+    const gone = fixture.send(OPCODE.STATX, words(0, 0, 0, 0, 0, 0xfff), { node: 4711 });
+    assert.equal(gone.outcome, -E.ESTALE);
+  });
+
+  it('counts blocks of what is stored or was written, not of holes', () => {
+    const fixture = new Fixture();
+    const ino = fixture.file('a');
+    fixture.send(OPCODE.OPEN, words(2, 0), { node: ino });
+    fixture.inodes.slots[0].size = 1_000_000;
+    assert.equal(fixture.stat(ino).blocks, 0);
+    fixture.inodes.unsettled[0] = 4_096;
+    assert.equal(fixture.stat(ino).blocks, 8);
+    fixture.inodes.unsettled[0] = 9_000_000;
+    assert.equal(fixture.stat(ino).blocks, 1_954);
+  });
+});
+
+describe('LSEEK', () => {
+  it('finds data and holes in what the tree has', () => {
+    const fixture = new Fixture();
+    const ino = fixture.file('a');
+    const inline = { kind: 'inline', bytes: new Uint8Array(100) } as const;
+    fixture.tree.applyContent(ino, [inline], { size: 5_000, mtime: NOW });
+    const seek = (offset: number, whence: number): number => {
+      const body = join(u64(0), u64(offset), words(whence, 0));
+      const { outcome, bytes } = fixture.send(OPCODE.LSEEK, body, { node: ino });
+      return outcome < 0 ? outcome : Number(bytes.readBigUInt64LE(0));
+    };
+    assert.deepEqual([seek(0, 3), seek(99, 3), seek(100, 3)], [0, 99, -E.ENXIO]);
+    assert.deepEqual([seek(0, 4), seek(4_999, 4), seek(5_000, 4)], [100, 4_999, -E.ENXIO]);
+    assert.deepEqual([seek(-1, 3), seek(0, 0)], [-E.ENXIO, -E.EINVAL]);
+    assert.equal(fixture.send(OPCODE.LSEEK, u64(0), { node: ino }).outcome, -E.EIO);
   });
 });
 

@@ -20,8 +20,6 @@ describe('the table of operations', () => {
       'BMAP',
       'IOCTL',
       'POLL',
-      'LSEEK',
-      'STATX',
       'SETUPMAPPING',
       'REMOVEMAPPING',
       'NOTIFY_REPLY',

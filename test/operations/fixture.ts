@@ -74,6 +74,13 @@ export class FakeOpenInodes implements OpenInodes {
     return this.slots[slot].size;
   }
 
+  /** Bytes by slot that were written and not committed. */
+  readonly unsettled: number[] = [];
+
+  unsettledOf(slot: number): number {
+    return this.unsettled[slot] ?? 0;
+  }
+
   mtimeOf(slot: number): Time {
     return this.slots[slot].mtime;
   }

@@ -3,7 +3,7 @@ import { constants as fs } from 'node:fs';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
 import { FOPEN, OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
-import { cstring, entryAttr, Fixture, join, nodeOf, type Reply, words } from './fixture.ts';
+import { cstring, entryAttr, Fixture, join, nodeOf, type Reply, u64, words } from './fixture.ts';
 
 const E = constants.errno;
 const DIRECT = FOPEN.DIRECT_IO | FOPEN.PARALLEL_DIRECT_WRITES;
@@ -20,7 +20,66 @@ function releaseBody(slot: number, high: number): Buffer {
   return words(slot, high, 0, 0, 0, 0);
 }
 
+describe('TMPFILE', () => {
+  const send = (fixture: Fixture, flags: number): Reply =>
+    fixture.send(OPCODE.TMPFILE, join(words(flags, 0o100640, 0o22, 0), cstring('/')));
+
+  it('makes an open file without a name, which may get one', () => {
+    const fixture = new Fixture();
+    const made = send(fixture, fs.O_RDWR);
+    assert.equal(made.outcome, 144);
+    assert.deepEqual([entryAttr(made).mode, entryAttr(made).nlink], [0o100640, 0]);
+    const ino = nodeOf(made);
+    assert.equal(fixture.inodes.slots[0].writers, 1);
+    assert.ok(fixture.inodes.linkable.has(ino));
+    const link = (name: string): Reply => fixture.send(OPCODE.LINK, join(u64(ino), cstring(name)));
+    assert.equal(entryAttr(link('a')).nlink, 1);
+    assert.ok(!fixture.inodes.linkable.has(ino));
+    assert.equal(entryAttr(link('b')).nlink, 2);
+  });
+
+  it('gives no name to what was made with O_EXCL, and needs a directory', () => {
+    const fixture = new Fixture();
+    const ino = nodeOf(send(fixture, fs.O_RDWR | fs.O_EXCL));
+    assert.deepEqual(fixture.inodes.gone, [ino]);
+    const link = fixture.send(OPCODE.LINK, join(u64(ino), cstring('a')));
+    assert.equal(link.outcome, -E.ENOENT);
+    const body = join(words(2, 0o100640, 0, 0), cstring('/'));
+    const node = fixture.file('f');
+    assert.equal(fixture.send(OPCODE.TMPFILE, body, { node }).outcome, -E.ENOTDIR);
+    assert.equal(fixture.send(OPCODE.TMPFILE, words(2)).outcome, -E.EIO);
+  });
+
+  it('leaves nothing when it cannot be opened', () => {
+    const fixture = new Fixture();
+    fixture.inodes.failure = -E.ENFILE;
+    const { inodes } = fixture.tree.statistics();
+    assert.equal(send(fixture, fs.O_RDWR).outcome, -E.ENFILE);
+    assert.equal(fixture.tree.statistics().inodes, inodes);
+  });
+});
+
 describe('OPEN and RELEASE', () => {
+  it('tells the fronts what a WRITE would take, where there is something', () => {
+    const fixture = new Fixture();
+    const capability = join(words(1, 0), cstring('security.capability'), Buffer.from('x'));
+    const expected: [string, number, boolean, number | undefined][] = [
+      ['plain', 0o755, false, undefined],
+      ['set-user-id', 0o4644, false, 1],
+      ['set-group-id', 0o2755, false, 1],
+      ['no privilege', 0o2745, false, undefined],
+      ['capable', 0o755, true, 2],
+      ['both', 0o6755, true, 3],
+    ];
+    for (const [name, mode, capable, bits] of expected) {
+      const node = nodeOf(createFile(fixture, name, fs.O_RDONLY, mode));
+      if (capable) fixture.send(OPCODE.SETXATTR, capability, { node });
+      openFile(fixture, node, fs.O_WRONLY);
+      const slot = fixture.inodes.slotOf(node);
+      assert.equal(fixture.inodes.privileges[slot], bits, name);
+    }
+  });
+
   it('chooses cache and handle by access', () => {
     const fixture = new Fixture();
     const node = fixture.file('a');

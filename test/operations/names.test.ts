@@ -64,6 +64,7 @@ describe('LOOKUP', () => {
     fixture.send(OPCODE.OPEN, words(1, 0), { node: ino });
     const written = { seconds: 4_000_000_000, nanoseconds: 5 };
     Object.assign(fixture.inodes.slots[0], { size: 2 ** 40 + 1, mtime: written });
+    fixture.inodes.unsettled[0] = 2 ** 40 + 1;
     const attr = entryAttr(fixture.send(OPCODE.LOOKUP, cstring('a')));
     assert.equal(attr.size, 2 ** 40 + 1);
     assert.equal(attr.blocks, 2 ** 31 + 1);

@@ -18,6 +18,7 @@ import random
 import resource
 import stat
 import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD = -100
@@ -655,6 +656,21 @@ def op_remove_tree(path):
         os.rmdir(directory)
 
     remove(raw(path))
+
+
+def op_birth(path, seconds):
+    """Whether statx(2) tells a time of birth that is known, recent, and not behind the last change."""
+    told_by_kernel = ctypes.create_string_buffer(256)
+    btime_bit, no_follow = 0x800, 0x100
+    checked(LIBC.statx(AT_FDCWD, raw(path), no_follow, 0xFFF, told_by_kernel))
+    mask = int.from_bytes(told_by_kernel[0:4], "little")
+
+    def time_at(offset):
+        whole = int.from_bytes(told_by_kernel[offset : offset + 8], "little")
+        return whole + int.from_bytes(told_by_kernel[offset + 8 : offset + 12], "little") / 1e9
+
+    born, changed = time_at(80), time_at(96)
+    return [bool(mask & btime_bit), born <= changed, time.time() - seconds < born]
 
 
 def op_linkat_handle(handle, path):

@@ -20,6 +20,8 @@ const FILE_BLOCK_BYTES = 1 << 20;
  * st_blksize of everything else: opendir(3) would take a buffer of a whole MiB for each directory.
  */
 const OTHER_BLOCK_BYTES = 4096;
+/** STATX_BASIC_STATS and STATX_BTIME (linux/stat.h). */
+const STATX_BASIC_AND_BIRTH = 0xfff;
 const WORD = 0x1_0000_0000;
 /** Directory records start at multiples of this. */
 const RECORD_BYTES = 8;
@@ -129,6 +131,39 @@ export class Answer {
     this.#attr(at + 16, attributes);
   }
 
+  /** struct fuse_statx_out: attributes with the time of birth, valid for so long. */
+  statx(attributes: Attributes, validity: Time): void {
+    const { mode, rdev } = attributes;
+    const at = this.#take(OUT_STRUCT_BYTES.STATX_OUT);
+    const view = this.#view;
+    this.#bytes.fill(0, at, at + OUT_STRUCT_BYTES.STATX_OUT);
+    this.#u64(at, validity.seconds);
+    view.setUint32(at + 8, validity.nanoseconds, true);
+    const stat = at + 32;
+    const regular = (mode & MODE.TYPE) === MODE.REGULAR;
+    view.setUint32(stat, STATX_BASIC_AND_BIRTH, true);
+    view.setUint32(stat + 4, regular ? FILE_BLOCK_BYTES : OTHER_BLOCK_BYTES, true);
+    view.setUint32(stat + 16, attributes.nlink, true);
+    view.setUint32(stat + 20, attributes.uid, true);
+    view.setUint32(stat + 24, attributes.gid, true);
+    view.setUint16(stat + 28, mode, true);
+    this.#u64(stat + 32, attributes.ino);
+    this.#u64(stat + 40, attributes.size);
+    this.#u64(stat + 48, Math.ceil(attributes.allocated / STAT_BLOCK_BYTES));
+    this.#time(stat + 64, attributes.atime);
+    this.#time(stat + 80, attributes.btime);
+    this.#time(stat + 96, attributes.ctime);
+    this.#time(stat + 112, attributes.mtime);
+    // The kernel's 32-bit encoding: 8 bits of the minor number, 12 of the major, 12 of the minor.
+    view.setUint32(stat + 128, (rdev >>> 8) & 0xfff, true);
+    view.setUint32(stat + 132, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00), true);
+  }
+
+  /** struct fuse_lseek_out. */
+  offset(offset: number): void {
+    this.#u64(this.#take(OUT_STRUCT_BYTES.LSEEK), offset);
+  }
+
   /**
    * struct fuse_open_out: slot and flags become the file handle (see file-handle.ts), `fopen` are
    * FOPEN flags.
@@ -214,7 +249,7 @@ export class Answer {
     const regular = (mode & MODE.TYPE) === MODE.REGULAR;
     this.#u64(at, attributes.ino);
     this.#u64(at + 8, size);
-    this.#u64(at + 16, regular ? Math.ceil(size / STAT_BLOCK_BYTES) : 0);
+    this.#u64(at + 16, Math.ceil(attributes.allocated / STAT_BLOCK_BYTES));
     this.#u64(at + 24, atime.seconds);
     this.#u64(at + 32, mtime.seconds);
     this.#u64(at + 40, ctime.seconds);
@@ -228,6 +263,12 @@ export class Answer {
     view.setUint32(at + 76, attributes.rdev, true);
     view.setUint32(at + 80, regular ? FILE_BLOCK_BYTES : OTHER_BLOCK_BYTES, true);
     view.setUint32(at + 84, 0, true);
+  }
+
+  /** struct fuse_sx_time. */
+  #time(at: number, time: Time): void {
+    this.#u64(at, time.seconds);
+    this.#view.setUint32(at + 8, time.nanoseconds, true);
   }
 
   /** A 64-bit number, two's complement when it is negative: setUint32 takes values modulo 2^32. */

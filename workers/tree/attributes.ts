@@ -1,4 +1,4 @@
-/** The operations on attributes: GETATTR, SETATTR, STATFS. */
+/** The operations on attributes: GETATTR, STATX, SETATTR, STATFS. */
 
 import type { Attributes, AttributesPatch, Time } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
@@ -32,6 +32,11 @@ const CHANGES_PRIVILEGES = TAKES_CAPABILITIES | FATTR.MODE | FATTR.KILL_SUIDGID;
  */
 export function getattr(context: Context, request: Request, answer: Answer): Outcome {
   return context.answerAttributes(request.node, answer);
+}
+
+/** What statx(2) tells; the kernel asks for it where the time of birth is wanted. */
+export function statx(context: Context, request: Request, answer: Answer): Outcome {
+  return context.answerStatx(request.node, answer);
 }
 
 /** Numbers of the whole file system. */

@@ -84,6 +84,9 @@ export class Context {
     const current = this.#current;
     copyAttributes(current, attributes);
     current.size = this.inodes.sizeOf(slot);
+    // What was overwritten is counted twice until it is committed.
+    const allocated = attributes.allocated + this.inodes.unsettledOf(slot);
+    current.allocated = Math.min(current.size, allocated);
     current.mtime = this.inodes.mtimeOf(slot);
     const written = compareTimes(current.mtime, attributes.mtime) !== 0;
     if (written && compareTimes(current.mtime, attributes.ctime) > 0) current.ctime = current.mtime;
@@ -98,6 +101,14 @@ export class Context {
   /** Writes fuse_entry_out for a tree's attributes. */
   answerEntry(attributes: Attributes, answer: Answer): Outcome {
     answer.entry(this.current(attributes), this.validity);
+    return answer.length;
+  }
+
+  /** Writes fuse_statx_out for an inode as it is now. */
+  answerStatx(ino: number, answer: Answer): Outcome {
+    const attributes = this.tree.getattr(ino);
+    if (typeof attributes === 'number') return -attributes;
+    answer.statx(this.current(attributes), this.validity);
     return answer.length;
   }
 
@@ -137,6 +148,7 @@ function copyAttributes(target: Attributes, source: Attributes): void {
   target.gid = source.gid;
   target.rdev = source.rdev;
   target.size = source.size;
+  target.allocated = source.allocated;
   target.atime = source.atime;
   target.mtime = source.mtime;
   target.ctime = source.ctime;
@@ -145,6 +157,6 @@ function copyAttributes(target: Attributes, source: Attributes): void {
 
 function emptyAttributes(): Attributes {
   const time: Time = { seconds: 0, nanoseconds: 0 };
-  const numbers = { ino: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, size: 0 };
+  const numbers = { ino: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, size: 0, allocated: 0 };
   return { ...numbers, atime: time, mtime: time, ctime: time, btime: time };
 }

@@ -45,6 +45,8 @@ export interface OpenInodes {
   slotOf(ino: number): number;
   /** Size in bytes, as of now. */
   sizeOf(slot: number): number;
+  /** Bytes that were written and may not be in the tree yet, at most. */
+  unsettledOf(slot: number): number;
   /** Time of the last write, as of now; the object is only valid until the next call. */
   mtimeOf(slot: number): Time;
   /** Sets the time of the last write (utimensat(2)); seconds may be negative. */

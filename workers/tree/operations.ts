@@ -2,20 +2,21 @@
  * The operations of the tree worker: one table from opcode to handler.
  *
  * What is not in the table is ENOSYS, which the kernel takes as "never ask again": it then does
- * without (ACCESS under default_permissions, POLL, BMAP, STATX, LSEEK) or
+ * without (ACCESS under default_permissions, POLL, BMAP) or
  * tells the program that it is not supported (IOCTL). For what must never be believed
  * unnecessary there is `misrouted`.
  */
 
 import { fallocate } from './allocation.ts';
 import type { Answer } from './answer.ts';
-import { getattr, setattr, statfs } from './attributes.ts';
+import { getattr, setattr, statfs, statx } from './attributes.ts';
 import { copyFileRange } from './copy-range.ts';
 import { Context, FAILURE, type Handler, type OperationsOptions } from './context.ts';
 import { fsyncdir, opendir, readdir, readdirplus, releasedir } from './directories.ts';
 import { create, open, release, tmpfile } from './handles.ts';
 import { link, lookup, rename, rename2, rmdir, unlink } from './names.ts';
 import { mkdir, mknod, readlink, symlink } from './nodes.ts';
+import { lseek } from './seek.ts';
 import { OPCODE, OPCODE_COUNT } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 import { getxattr, listxattr, removexattr, setxattr } from './xattrs.ts';
@@ -52,6 +53,8 @@ const HANDLERS: readonly Handler[] = handlersByOpcode([
   [OPCODE.RENAME2, rename2],
   [OPCODE.COPY_FILE_RANGE, copyFileRange],
   [OPCODE.TMPFILE, tmpfile],
+  [OPCODE.STATX, statx],
+  [OPCODE.LSEEK, lseek],
   // Served elsewhere; never the tree worker's.
   [OPCODE.READ, misrouted],
   [OPCODE.WRITE, misrouted],
@@ -86,6 +89,11 @@ export class Operations {
     const outcome = handler(this.#context, request, answer);
     if (outcome === FAILURE.ENOENT && this.#context.isGone(request.node)) return FAILURE.ESTALE;
     return outcome;
+  }
+
+  /** Writes the answer of an LSEEK, once what was written is in the tree. */
+  answerSeek(request: Request, answer: Answer): Outcome {
+    return lseek(this.#context, request, answer);
   }
 
   /** Writes the answer of a SETATTR that `OpenInodes.resize` has carried out. */

@@ -91,6 +91,7 @@ export const IN_STRUCT_BYTES = {
   GETXATTR: 8,
   FALLOCATE: 32,
   COPY_FILE_RANGE: 56,
+  LSEEK: 24,
 } as const;
 
 /** Bytes of the structures that leave. */
@@ -102,6 +103,8 @@ export const OUT_STRUCT_BYTES = {
   STATFS: 80,
   GETXATTR: 8,
   WRITE: 8,
+  STATX_OUT: 288,
+  LSEEK: 8,
   /** Without the name. */
   DIRENT: 24,
 } as const;

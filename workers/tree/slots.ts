@@ -12,6 +12,7 @@ import type { Attributes, ContentChange, Time } from '../../engine/tree/types.ts
 /** Closed inodes that keep their slots, and how many of the oldest are given up when there are more. */
 const CLOSED_MAX = 2048;
 const CLOSED_BATCH = 512;
+const WORD = 0x1_0000_0000;
 
 /** An inode that has a slot. */
 export interface OpenInode {
@@ -25,6 +26,8 @@ export interface OpenInode {
   pending: ContentChange[];
   /** The slot's count of writes at the last commit. */
   committedWrites: number;
+  /** The slot's count of bytes at the last commit of all that was written. */
+  committedBytes: number;
   /** It has no name, and nobody holds it: what it contains does not matter any more. */
   forgotten: boolean;
   /** Workers have been asked to forget it. */
@@ -81,6 +84,7 @@ export class Slots {
       opens: 0,
       pending: [],
       committedWrites: 0,
+      committedBytes: 0,
       forgotten: false,
       dropping: false,
     };
@@ -153,6 +157,24 @@ export class Slots {
   /** Count of writes: differs from `committedWrites` while size and mtime are newer than the tree's. */
   writesOf(slot: number): number {
     return Atomics.load(this.#memory.words, this.#memory.inodeWord(slot, inode.WRITES));
+  }
+
+  /** Bytes that were written since the last commit of everything, at most; overwritten ones count again. */
+  unsettledOf(slot: number): number {
+    const open = this.#bySlot[slot];
+    if (open === undefined) return 0;
+    return this.#writtenOf(slot) - open.committedBytes;
+  }
+
+  /** All that was written so far is in the tree. */
+  settled(open: OpenInode): void {
+    open.committedBytes = this.#writtenOf(open.slot);
+  }
+
+  /** Read as two words: a number that is wrong while the upper one changes harms nobody. */
+  #writtenOf(slot: number): number {
+    const word = this.#memory.inodeWord(slot, inode.WRITTEN);
+    return this.#memory.words[word + 1] * WORD + this.#memory.words[word];
   }
 
   /** The object is only valid until the next call. */

@@ -65,6 +65,7 @@ const READ_ONLY = new Set<number>([
   OPCODE.READDIR,
   OPCODE.READDIRPLUS,
   OPCODE.RELEASEDIR,
+  OPCODE.STATX,
 ]);
 
 /** What a tree worker is made of. */
@@ -339,12 +340,19 @@ export class TreeWorker implements OpenInodes {
     if (this.#options.kv.isUnflushed) this.#mustFlush = true;
     this.#commit(open, (errno) => {
       const result = failed || errno;
-      if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
+      if (result === 0) this.#slots.settled(open);
+      if (opcode === OPCODE.LSEEK && result === 0) this.#finishSeek(request);
+      else if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
       else {
         this.#commitReplies.push(this.commands.position + 2);
         this.#reply(request, result, 0);
       }
     });
+  }
+
+  /** What was written is in the tree: it knows where the holes are. */
+  #finishSeek(slot: number): void {
+    this.#finish(slot, this.#operations.answerSeek(this.#decode(slot), this.#begin()));
   }
 
   /** Writes what is pending of an inode into the tree once the store has it for good, then calls `done` in a turn. */
@@ -538,6 +546,10 @@ export class TreeWorker implements OpenInodes {
 
   sizeOf(slot: number): number {
     return this.#slots.sizeOf(slot);
+  }
+
+  unsettledOf(slot: number): number {
+    return this.#slots.unsettledOf(slot);
   }
 
   mtimeOf(slot: number): Time {

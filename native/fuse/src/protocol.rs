@@ -12,6 +12,7 @@ pub(crate) mod opcode {
     pub(crate) const INTERRUPT: u32 = 36;
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const BATCH_FORGET: u32 = 42;
+    pub(crate) const LSEEK: u32 = 46;
 }
 
 /// Bytes of `struct fuse_in_header`.

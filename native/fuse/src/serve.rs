@@ -76,6 +76,7 @@ impl Front<'_> {
             },
             opcode::READ if body >= TRANSFER_BYTES => self.read(),
             opcode::FLUSH | opcode::FSYNC if body >= 16 => self.sync(),
+            opcode::LSEEK if (16..=TRANSFER_BYTES).contains(&body) => self.sync(),
             opcode::DESTROY => {
                 reply(self.fd, self.head.unique(), 0, &[]);
                 Ok(())
@@ -136,6 +137,7 @@ impl Front<'_> {
         // The bits of non-negative doubles order like the numbers.
         memory.inode64(slot, inode::SIZE).fetch_max(end.to_bits(), Ordering::AcqRel);
         memory.inode64(slot, inode::MTIME).store(now(), Ordering::Relaxed);
+        memory.inode64(slot, inode::WRITTEN).fetch_add(size as u64, Ordering::Relaxed);
         memory.inode(slot, inode::WRITES).fetch_add(1, Ordering::AcqRel);
         memory.counter(header::BYTES_IN).fetch_add(size as u64, Ordering::Relaxed);
         // ORDER: partner is the tree worker, which stores them before it answers a SETATTR, SETXATTR or OPEN.
@@ -255,7 +257,8 @@ impl Front<'_> {
         Ok(())
     }
 
-    /// FLUSH and FSYNC: every worker that holds data of the inode makes it durable, then the tree worker commits.
+    /// FLUSH, FSYNC and LSEEK: every worker that holds data of the inode makes it durable, then the tree worker commits; it
+    /// knows where the holes are only then.
     fn sync(&mut self) -> Result<(), i32> {
         let slot = self.slot()?;
         let memory = &self.engine.memory;
@@ -267,6 +270,9 @@ impl Front<'_> {
             return Ok(());
         }
         let request = self.open_request(touched.count_ones().max(1)).ok_or(libc::ENOTCONN)?;
+        if self.head.opcode() == opcode::LSEEK {
+            self.keep_body(request);
+        }
         let mut words = piece(if touched == 0 { kind::COMMIT } else { kind::SYNC }, slot, 0, 0);
         words[descriptor::A] = request;
         words[descriptor::B] = touched.count_ones();
@@ -278,6 +284,18 @@ impl Front<'_> {
             touched &= touched - 1;
         }
         Ok(())
+    }
+
+    /// Leave a short body where the tree worker looks for it.
+    fn keep_body(&self, request: u32) {
+        let memory = &self.engine.memory;
+        let body = self.head.length() - IN_HEADER_BYTES;
+        // SAFETY: the request slot is ours until its descriptor is pushed.
+        let slot_body =
+            unsafe { std::slice::from_raw_parts_mut(memory.body(request), REQUEST_BODY_BYTES) };
+        let near = body.min(TRANSFER_BYTES);
+        slot_body[..near].copy_from_slice(&self.head.0[IN_HEADER_BYTES..][..near]);
+        memory.request(request, request::BODY_LENGTH).store(near as u32, Ordering::Relaxed);
     }
 
     /// Everything else is the tree worker's.

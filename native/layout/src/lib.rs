@@ -306,6 +306,8 @@ pub mod inode {
         STORED: usize = 40;
         /// What a WRITE takes from the inode: bits of [`super::privilege`]. u32.
         PRIVILEGES: usize = 48;
+        /// Bytes that programs wrote since the slot was taken, u64.
+        WRITTEN: usize = 56;
     }
 }
 
