@@ -10,6 +10,7 @@ File descriptors are named by the caller and live as long as this process.
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import mmap
@@ -671,6 +672,15 @@ def op_birth(path, seconds):
 
     born, changed = time_at(80), time_at(96)
     return [bool(mask & btime_bit), born <= changed, time.time() - seconds < born]
+
+
+def op_flock(handle, *names):
+    fcntl.flock(handles[handle], sum(getattr(fcntl, name) for name in names))
+
+
+def op_lockf(handle, names, length=0, start=0):
+    """A lock of a range of bytes, which belongs to the process (fcntl(2), F_SETLK)."""
+    fcntl.lockf(handles[handle], sum(getattr(fcntl, name) for name in names), length, start)
 
 
 def op_linkat_handle(handle, path):

@@ -120,6 +120,7 @@ class Play {
     this.#request(OPCODE.OPEN, ino, this.#nothing);
     this.#release(slot, ino);
     this.#request(OPCODE.UNLINK, ROOT_INO, name);
+    this.#forget(ino);
   }
 
   /** Leaves nothing behind where others will look. */
@@ -153,6 +154,13 @@ class Play {
     this.#request(OPCODE.RELEASE, ino, this.#handle);
   }
 
+  /** As a front does when the kernel lets go of what was removed. */
+  #forget(ino: number): void {
+    const word = this.#descriptor(kind.FORGET, NONE, 0, 0);
+    this.#memory.doubles[(word + descriptor.OFFSET) >>> 1] = ino;
+    this.#serve();
+  }
+
   #request(opcode: number, node: number, body: Uint8Array): void {
     this.#fillRequest(opcode, node, body);
     this.#descriptor(kind.REQUEST, NONE, SLOT, 0);
@@ -169,8 +177,8 @@ class Play {
     control.set(body, this.#memory.bodyByte(SLOT));
   }
 
-  /** Puts a descriptor where the ring would have it, unpublished. */
-  #descriptor(what: number, slot: number, a: number, length: number): void {
+  /** Puts a descriptor where the ring would have it, unpublished; its first word. */
+  #descriptor(what: number, slot: number, a: number, length: number): number {
     const word = this.#memory.descriptorWord(TREE_WORKER, this.#descriptors++);
     const { words } = this.#memory;
     words.fill(0, word + 1, word + descriptor.WORDS);
@@ -179,6 +187,7 @@ class Play {
     words[word + descriptor.A] = a;
     words[word + descriptor.LENGTH] = length;
     if (what === kind.SYNC) words[word + descriptor.B] = 1;
+    return word;
   }
 
   #serve(): void {

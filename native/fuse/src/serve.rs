@@ -368,8 +368,9 @@ fn piece(kind: u32, slot: u32, offset: u64, bytes: usize) -> Words {
     words
 }
 
-/// Now, as the inode slot keeps times: seconds << 30 | nanoseconds.
+/// Now, as the inode slot keeps times: seconds << 30 | nanoseconds. Whole milliseconds, as the tree's own clock: a change of
+/// the attributes right after a WRITE must not seem to come before it.
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_secs() << 30 | u64::from(now.subsec_nanos())
+    now.as_secs() << 30 | u64::from(now.subsec_millis() * 1_000_000)
 }
