@@ -1,9 +1,8 @@
 /**
  * Set-id bits and capabilities, which a file loses when it is written, cut or given away.
  *
- * The kernel leaves this to us (FUSE_HANDLE_KILLPRIV_V2): it would otherwise ask for
- * `security.capability` again and again. Fronts see in the inode's slot whether a WRITE has anything
- * to take off, and hardly ever has it.
+ * The kernel leaves this to us (FUSE_HANDLE_KILLPRIV_V2), so that a WRITE needs no request besides.
+ * Fronts see in the inode's slot whether a WRITE has anything to take off, and hardly ever has it.
  */
 import { privilege } from '../../engine/layout.ts';
 import type { Tree } from '../../engine/tree/tree.ts';

@@ -120,8 +120,8 @@ pub(crate) const INIT_OUT_BYTES: usize = 64;
 /// The answer to INIT: large requests, a deep queue, parallel everything. `None`: the kernel is too old.
 ///
 /// Files that are open for writing bypass the kernel's cache, but may be mapped: the kernel then writes dirty pages before it
-/// lets a READ or WRITE pass beside them. Set-id bits and capabilities are taken off here, so that the kernel need not ask for
-/// `security.capability` first.
+/// lets a READ or WRITE pass beside them. Set-id bits and capabilities are taken off here: a WRITE then says
+/// whether its caller may keep them, and needs no request besides.
 pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
     let (major, minor) = (head.body_word(0), head.body_word(1));
     let (readahead, flags) = (head.body_word(2), head.body_word(3));
