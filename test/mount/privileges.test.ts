@@ -21,6 +21,7 @@ both(
         ['ftruncate', 'f', 9_000],
         ['truncate', p.at('file'), 9_000],
         ['fallocate', 'f', 0, 0, 20_000],
+        ['copy_file_range', 'f', 'f', 100, 0, 5_000],
         ['open', 'g', p.at('file'), ['O_WRONLY', 'O_TRUNC']],
       ]) {
         await p.ok('chmod', p.at('file'), mode);

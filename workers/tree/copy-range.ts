@@ -2,6 +2,7 @@
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u64 } from './decode.ts';
+import { takePrivileges } from './privileges.ts';
 import { IN_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
@@ -26,5 +27,6 @@ export function copyFileRange(context: Context, request: Request, _answer: Answe
   if (!Number.isSafeInteger(from + length) || !Number.isSafeInteger(to + length)) {
     return FAILURE.EFBIG;
   }
+  takePrivileges(context, target, request.uid === 0);
   return context.inodes.copy(request, { source: node, from, length, target, to });
 }
