@@ -1,5 +1,6 @@
 /** What one `millrace mount` was asked to do, after defaults and environment. */
 import path from 'node:path';
+import type { FrontKind } from '../engine/front/front.ts';
 import type { MountFlags } from './flags.ts';
 import { formatSize } from './flags.ts';
 import { defaultKeyFile, defaultStore, mountPointPath } from './paths.ts';
@@ -9,6 +10,7 @@ export interface MountArguments {
   store?: string;
   keyFile?: string;
   dataWorkers?: number;
+  front: FrontKind;
   fuseThreads?: number;
   slab?: number;
   option: MountFlags;
@@ -24,6 +26,7 @@ export interface MountSettings {
   store: string;
   keyFile: string;
   dataWorkers: number | undefined;
+  front: FrontKind;
   fuseThreads: number | undefined;
   slabBytes: number | undefined;
   options: MountFlags;
@@ -36,6 +39,7 @@ export function mountSettings(directory: string, flags: MountArguments): MountSe
     store: flags.store === undefined ? defaultStore() : path.resolve(flags.store),
     keyFile: flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile),
     dataWorkers: flags.dataWorkers,
+    front: flags.front,
     fuseThreads: flags.fuseThreads,
     slabBytes: flags.slab,
     options: flags.option,
@@ -49,6 +53,7 @@ export function mountCommandLine(settings: MountSettings): string[] {
     if (value !== undefined) words.push(flag, `${value}`);
   };
   add('--data-workers', settings.dataWorkers);
+  add('--front', settings.front);
   add('--fuse-threads', settings.fuseThreads);
   add('--slab', settings.slabBytes === undefined ? undefined : formatSize(settings.slabBytes));
   for (const [name, value] of Object.entries(settings.options)) {

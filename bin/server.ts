@@ -32,13 +32,14 @@ function sayReady(readyFd: number | undefined, message: ReadyMessage): void {
 }
 
 async function openMount({ settings, log, readyFd }: ServeOptions): Promise<Mount> {
-  const { dataWorkers, fuseThreads, slabBytes } = settings;
+  const { dataWorkers, front, fuseThreads, slabBytes } = settings;
   try {
     return await mount({
       directory: settings.mountPoint,
       store: settings.store,
       keyFile: settings.keyFile,
       options: settings.options,
+      front,
       createStore: !storeExists(settings.store),
       log,
       ...(dataWorkers !== undefined && { dataWorkers }),

@@ -35,6 +35,8 @@ export const ERRORS = {
   KEY_UNSAFE: { family: 'io', exitStatus: 1 },
   /** The native addon is not built, or does not load on this host. */
   ADDON_MISSING: { family: 'io', exitStatus: 1 },
+  /** What the chosen front needs is not there: a package, a library. */
+  FRONT_MISSING: { family: 'io', exitStatus: 1 },
   /** The kernel or its helper refused the mount. */
   MOUNT_REFUSED: { family: 'io', exitStatus: 1 },
   /** The object was closed before the call. */

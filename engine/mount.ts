@@ -15,6 +15,9 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
 import { MillraceError } from './errors.ts';
+import type { Front, FrontKind } from './front/front.ts';
+import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
+import { KernelFront } from './front/kernel-front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES, header, TREE_WORKER } from './layout.ts';
 import { native } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
@@ -40,7 +43,9 @@ export interface MountOptions {
   keyFile: string;
   /** Threads that decide about data; each brings one that hashes and seals. Default: one per core. */
   dataWorkers?: number;
-  /** Threads that read /dev/fuse. */
+  /** Who speaks with the kernel. Default: 'kernel', threads of our own. */
+  front?: FrontKind;
+  /** Threads that read /dev/fuse, of the front 'kernel'. */
   fuseThreads?: number;
   /** Memory for data on its way, a multiple of FRAME_BYTES. */
   slabBytes?: number;
@@ -97,6 +102,7 @@ class ServedMount implements Mount {
   readonly #memory: SharedMemory;
   readonly #engine: number;
   readonly #pool: Piscina<WorkerTask, void>;
+  readonly #front: Front;
   readonly #port: MessagePort;
   readonly #treePort: MessagePort;
   readonly #tasks: Promise<void>[] = [];
@@ -120,6 +126,7 @@ class ServedMount implements Mount {
     const buffers = allocateBuffers({ frames, dataWorkers, skip: addon.skip });
     this.#memory = new SharedMemory(buffers);
     this.#engine = this.#openEngine(frames, dataWorkers);
+    this.#front = this.#makeFront();
     const threads = dataWorkers + 1;
     this.#pool = new Piscina({
       filename: fileURLToPath(new URL('../workers/main.js', import.meta.url)),
@@ -145,6 +152,21 @@ class ServedMount implements Mount {
     });
   }
 
+  #makeFront(): Front {
+    const { directory, store, options, front, fuseThreads, log } = this.#options;
+    const shared = {
+      engine: this.#engine,
+      directory,
+      source: typeof options['fsname'] === 'string' ? options['fsname'] : store,
+      allowOther: options['allow_other'] === true,
+      ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
+    };
+    if (front === 'fuse-native') {
+      return new FuseNativeFront(shared, (error) => log.error({ err: error }, 'a call failed'));
+    }
+    return new KernelFront(shared, fuseThreads ?? FUSE_THREADS);
+  }
+
   #openEngine(frames: number, dataWorkers: number): number {
     const { keyFile, store } = this.#options;
     try {
@@ -165,21 +187,11 @@ class ServedMount implements Mount {
   }
 
   async start(): Promise<void> {
-    const { directory, store, options, log } = this.#options;
+    const { directory, store, log } = this.#options;
     const ready = this.#report('ready');
     this.#startWorkers();
     await Promise.race([ready, this.#firstFailure()]);
-    const front = {
-      directory,
-      source: typeof options['fsname'] === 'string' ? options['fsname'] : store,
-      allowOther: options['allow_other'] === true,
-      threads: this.#options.fuseThreads ?? FUSE_THREADS,
-    };
-    try {
-      native().mount(this.#engine, front, () => this.#sayFrontEnded());
-    } catch (cause) {
-      throw refused(directory, cause);
-    }
+    await this.#front.open(() => this.#sayFrontEnded());
     this.#mounted = true;
     this.#frontEnded.then(() => this.#end()).catch((error: unknown) => this.#onFailure(error));
     for (const [worker, task] of this.#tasks.entries()) {
@@ -257,7 +269,7 @@ class ServedMount implements Mount {
     const what = 'a thread of the mount died; what was not committed is lost, the mount ends';
     this.#options.log.error({ err: error }, what);
     this.#sayFailure(error);
-    if (this.#mounted) native().abort(this.#engine);
+    if (this.#mounted) this.#abort();
     // Fronts may wait for frames that nobody will free any more.
     native().stop(this.#engine);
   }
@@ -266,7 +278,7 @@ class ServedMount implements Mount {
 
   async close(): Promise<{ exitStatus: number }> {
     if (this.#ending || this.#failed) return this.done;
-    const refusal = native().unmount(this.#engine, false);
+    const refusal = await this.#front.unmount(false);
     if (refusal !== null) await this.#detach(refusal);
     return this.done;
   }
@@ -277,14 +289,20 @@ class ServedMount implements Mount {
       { refusal },
       'the mount is in use: it is detached, and drained meanwhile',
     );
-    native().unmount(this.#engine, true);
+    await this.#front.unmount(true);
     const gone = await Promise.race([
       this.#frontEnded.then(() => true),
       sleep(DETACH_MS, false, { ref: true }),
     ]);
     if (gone) return;
     await this.#drainOnce().catch(() => undefined);
-    native().abort(this.#engine);
+    this.#abort();
+  }
+
+  #abort(): void {
+    this.#front.abort().catch((error: unknown) => {
+      this.#options.log.error({ err: error }, 'the mount could not be aborted');
+    });
   }
 
   /** The mount is gone: everything that programs wrote becomes durable, or somebody is told that it did not. */
@@ -337,6 +355,7 @@ class ServedMount implements Mount {
     await Promise.allSettled(this.#tasks);
     await this.#pool.destroy();
     this.#port.close();
+    this.#front.close();
     addon.close(this.#engine);
   }
 
@@ -349,14 +368,6 @@ class ServedMount implements Mount {
   snapshot(): Snapshot {
     return takeSnapshot(this.#memory);
   }
-}
-
-function refused(directory: string, cause: unknown): MillraceError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MillraceError('MOUNT_REFUSED', `${directory} cannot be mounted: ${reason}`, {
-    hint: 'Run `millrace doctor`: it says what this host lacks.',
-    cause,
-  });
 }
 
 function milliseconds(text: string | true | undefined, otherwise: number): number {

@@ -30,9 +30,44 @@ export interface Native {
   nameHash(engine: number, ino: number, nameBytes: number): void;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
-  mount(engine: number, options: FrontOptions, ended: () => void): void;
-  unmount(engine: number, lazy: boolean): string | null;
-  abort(engine: number): void;
+  mount(engine: number, options: KernelMountOptions, ended: () => void): void;
+  unmount(engine: number, lazy: boolean): Promise<string | null>;
+  abort(engine: number): Promise<void>;
+  /** Loads a library for what is loaded later; null, or why not. */
+  loadLibrary(file: string): string | null;
+  bridgeStart(engine: number, lanes: number, replied: () => void, room: () => void): void;
+  bridgeMounted(engine: number, directory: string, record: Uint8Array, ended: () => void): void;
+  /** Bytes of an answer that is there already, -errno, or a number below those: see native/fuse/src/bridge.rs. */
+  bridgeSubmit(
+    engine: number,
+    lane: number,
+    order: BridgeOrder,
+    body: Uint8Array,
+    payload: Uint8Array | undefined,
+    destination: Uint8Array,
+  ): number;
+  /** Pairs of lane and result; how many. */
+  bridgeCompleted(engine: number, out: Int32Array): number;
+  bridgeAbandon(engine: number): void;
+  /** Text of a call of fuse-native: see CALL_TEXT. Its bytes, which may be more than fit. */
+  callText(call: Uint8Array, which: number, out: Uint8Array): number;
+  callOpenFlags(call: Uint8Array): number;
+  callOpened(call: Uint8Array, handle: number, openFlags: number): void;
+  /** Gives a call what it asked for: see CALL_FILL. False where it takes no more. */
+  callFill(call: Uint8Array, what: number, answer: Uint8Array): boolean;
+}
+
+/** Which text of a call of fuse-native is meant. */
+export const CALL_TEXT = { PATH: 0, SECOND_PATH: 1, NAME: 2 } as const;
+/** What a call of fuse-native is given. */
+export const CALL_FILL = { ATTRIBUTES: 0, STATISTICS: 1, LINK: 2, DIRECTORY: 3 } as const;
+
+/** Who asks for what. */
+export interface BridgeOrder {
+  opcode: number;
+  node: number;
+  uid: number;
+  gid: number;
 }
 
 /** What an engine is opened with. The views stay referenced by the addon until `close`. */
@@ -48,7 +83,7 @@ export interface OpenOptions {
 }
 
 /** What the kernel front mounts. */
-export interface FrontOptions {
+export interface KernelMountOptions {
   directory: string;
   source: string;
   allowOther: boolean;

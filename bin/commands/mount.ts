@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { type Command, Option } from 'commander';
 import pino from 'pino';
+import { FRONTS } from '../../engine/front/front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
 import { native } from '../../engine/native.ts';
@@ -123,9 +124,17 @@ export function addMountCommand(program: Command): void {
       'threads that decide about data, each with one that hashes and seals (default: one per core)',
       countIn({ min: 1, max: DATA_WORKERS_MAX }),
     )
+    .addOption(
+      new Option(
+        '--front <name>',
+        'who speaks with the kernel: fuse-native needs libfuse 2, see doctor',
+      )
+        .choices(FRONTS)
+        .default('kernel'),
+    )
     .option(
       '--fuse-threads <n>',
-      'threads that read /dev/fuse (default: 2)',
+      'threads that read /dev/fuse, of the front kernel (default: 2)',
       countIn({ min: 1, max: FUSE_THREADS_MAX }),
     )
     .option(

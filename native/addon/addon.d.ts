@@ -2,13 +2,52 @@
 /* eslint-disable */
 
 /** Fail what is in flight and detach the mount, so that nobody hangs. */
-export declare function abort(id: number): void
+export declare function abort(id: number): Promise<void>
 
 /** Announce that a worker goes back to its event loop. False: something arrived meanwhile. */
 export declare function arm(id: number, worker: number): boolean
 
 /** Register a worker's command and out buffers. */
 export declare function attach(id: number, worker: number, commands: Uint8Array, out: Uint8Array): void
+
+/** Give every request up: see `Bridge::abandon`. */
+export declare function bridgeAbandon(id: number): void
+
+/** Write (lane, result) pairs of what was answered to `out`, which has room for all lanes; how many. */
+export declare function bridgeCompleted(id: number, out: Int32Array): number
+
+/** The mount that a library has made by now: `record` is the binding's; `ended` is called when its thread has left. */
+export declare function bridgeMounted(id: number, directory: string, record: Uint8Array, ended: () => void): void
+
+/** A request for `bridge_submit`, as numbers that JavaScript keeps in one object. */
+export interface BridgeOrder {
+  /** FUSE opcode. */
+  opcode: number
+  /** Inode. */
+  node: number
+  /** Caller. */
+  uid: number
+  /** Caller's group. */
+  gid: number
+}
+
+/** Make the calling thread the front of an engine, with so many lanes: see `Bridge`. Main thread only. */
+export declare function bridgeStart(id: number, lanes: number, replied: () => void, room: () => void): void
+
+/** Queue a request on a lane: see `Bridge::submit`. The destination must stay referenced until it was answered. */
+export declare function bridgeSubmit(id: number, lane: number, order: BridgeOrder, body: Uint8Array, payload: Uint8Array | undefined | null, destination: Uint8Array): number
+
+/** Fill in what a call asked for from an answer of the kernel's protocol: see `Call`. */
+export declare function callFill(call: Uint8Array, what: number, answer: Uint8Array): boolean
+
+/** Say what a call has opened. */
+export declare function callOpened(call: Uint8Array, handle: number, flags: number): void
+
+/** Flags of open(2) of a call. */
+export declare function callOpenFlags(call: Uint8Array): number
+
+/** Copy a text of a call (0: path, 1: second path, 2: name of an xattr); its bytes, which may be more than fit. */
+export declare function callText(call: Uint8Array, which: number, out: Uint8Array): number
 
 /** Wipe plaintext and let go of the shared memory. Workers must have left their loops. Main thread only. */
 export declare function close(id: number): void
@@ -18,6 +57,9 @@ export declare function harden(): void
 
 /** The value by which a store recognises its key. */
 export declare function keyCheck(keyFile: string): Buffer
+
+/** Load a library for those that are loaded later and need it by its name. Null, or why not. */
+export declare function loadLibrary(file: string): string | null
 
 /** Mount through /dev/fuse and start the front threads; `ended` is called when the mount is gone. */
 export declare function mount(id: number, options: MountOptions, ended: () => void): void
@@ -90,7 +132,7 @@ export declare function space(id: number): Array<number>
 export declare function stop(id: number): void
 
 /** Unmount; the reason when it is refused. */
-export declare function unmount(id: number, lazy: boolean): string | null
+export declare function unmount(id: number, lazy: boolean): Promise<string | null>
 
 /** Open a sealed value from and to the scratch memory; its bytes, or −1 when it is not authentic. */
 export declare function unseal(id: number, keyBytes: number, sealedBytes: number): number

@@ -6,17 +6,17 @@
 #![expect(clippy::needless_pass_by_value, reason = "Node-API hands over owned values")]
 #![expect(clippy::must_use_candidate, reason = "JavaScript has no such notion")]
 
+pub mod front;
 mod registry;
 
 use millrace_core::{Config, Engine, Memory, Region, hide_stack};
-use millrace_fuse::{Mounting, Session};
 use millrace_store::{ChunkStore, DirectoryStore};
 use millrace_vault::Vault;
 use napi::bindgen_prelude::{Buffer, Function, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Error, Result, Status};
 use napi_derive::napi;
-use registry::{Mounted, engine, forget, mounted, remember, remember_mount};
+use registry::{engine, forget, remember};
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn region(view: &Uint8Array) -> Region {
     Region { base: view.as_ptr().cast_mut(), bytes: view.len() }
 }
 
-fn failed(message: impl Into<String>) -> Error {
+pub(crate) fn failed(message: impl Into<String>) -> Error {
     Error::new(Status::GenericFailure, message.into())
 }
 
@@ -279,52 +279,4 @@ pub fn space(id: u32) -> Result<Vec<f64>> {
 #[napi]
 pub fn needs_sync(id: u32) -> Result<bool> {
     Ok(engine(id)?.needs_sync())
-}
-
-/// What to mount: see `Mounting`.
-#[napi(object)]
-pub struct MountOptions {
-    /// Mount point.
-    pub directory: String,
-    /// What `df` shows as the source.
-    pub source: String,
-    /// Let other users in.
-    pub allow_other: bool,
-    /// Front threads.
-    pub threads: u32,
-}
-
-/// Mount through /dev/fuse and start the front threads; `ended` is called when the mount is gone.
-#[napi]
-pub fn mount(id: u32, options: MountOptions, ended: Function<'_, (), ()>) -> Result<()> {
-    let engine = engine(id)?;
-    let ended = ended.build_threadsafe_function::<()>().build()?;
-    let session = Session::mount(Mounting {
-        directory: PathBuf::from(options.directory),
-        source: options.source,
-        allow_other: options.allow_other,
-    });
-    let session = Arc::new(session.map_err(|e| failed(e.to_string()))?);
-    let started = session.serve(&engine, options.threads as usize, move || {
-        ended.call((), ThreadsafeFunctionCallMode::NonBlocking);
-    });
-    if let Err(error) = started {
-        session.abort();
-        return Err(failed(error.to_string()));
-    }
-    remember_mount(id, Mounted(session));
-    Ok(())
-}
-
-/// Unmount; the reason when it is refused.
-#[napi]
-pub fn unmount(id: u32, lazy: bool) -> Result<Option<String>> {
-    Ok(mounted(id)?.0.unmount(lazy).err())
-}
-
-/// Fail what is in flight and detach the mount, so that nobody hangs.
-#[napi]
-pub fn abort(id: u32) -> Result<()> {
-    mounted(id)?.0.abort();
-    Ok(())
 }

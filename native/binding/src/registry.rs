@@ -1,20 +1,25 @@
 //! Engines by number: a number is what JavaScript threads can pass around.
 use millrace_core::Engine;
-use millrace_fuse::Session;
+use millrace_fuse::{Bridge, MountPoint, Session};
 use napi::bindgen_prelude::Uint8Array;
 use napi::{Error, Result, Status};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A session that serves an engine.
+/// A mount that an engine serves, and what keeps it served.
 #[derive(Clone)]
-pub(crate) struct Mounted(pub(crate) Arc<Session>);
+pub(crate) struct Mounted {
+    pub(crate) point: Arc<MountPoint>,
+    /// Holds the descriptor of the kernel's front.
+    pub(crate) _session: Option<Arc<Session>>,
+}
 
 #[derive(Clone)]
 struct Entry {
     engine: Arc<Engine>,
     mounted: Option<Mounted>,
+    bridge: Option<Arc<Bridge>>,
 }
 
 static ENGINES: RwLock<Vec<Option<Entry>>> = RwLock::new(Vec::new());
@@ -30,7 +35,7 @@ fn gone() -> Error {
 
 pub(crate) fn remember(engine: Arc<Engine>, views: Vec<Uint8Array>) -> u32 {
     let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
-    engines.push(Some(Entry { engine, mounted: None }));
+    engines.push(Some(Entry { engine, mounted: None, bridge: None }));
     let id = engines.len() as u32 - 1;
     VIEWS.with_borrow_mut(|all| all.insert(id, views));
     id
@@ -41,6 +46,22 @@ pub(crate) fn remember_mount(id: u32, mounted: Mounted) {
     if let Some(Some(entry)) = engines.get_mut(id as usize) {
         entry.mounted = Some(mounted);
     }
+}
+
+pub(crate) fn remember_bridge(id: u32, bridge: Bridge) {
+    let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Some(entry)) = engines.get_mut(id as usize) {
+        entry.bridge = Some(Arc::new(bridge));
+    }
+}
+
+pub(crate) fn bridge(id: u32) -> Result<Arc<Bridge>> {
+    let engines = ENGINES.read().unwrap_or_else(PoisonError::into_inner);
+    engines
+        .get(id as usize)
+        .and_then(Option::as_ref)
+        .and_then(|e| e.bridge.clone())
+        .ok_or_else(gone)
 }
 
 pub(crate) fn engine(id: u32) -> Result<Arc<Engine>> {
@@ -67,6 +88,7 @@ pub(crate) fn forget(id: u32) -> Result<()> {
         engines.get_mut(id as usize).and_then(Option::take).ok_or_else(gone)?
     };
     drop(entry.mounted);
+    drop(entry.bridge);
     let mut engine = entry.engine;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {

@@ -3,6 +3,7 @@ use crate::frames::{FreeList, announce_freed, drop_count, wait_freed};
 use crate::futex;
 use crate::memory::Memory;
 use crate::mover::{Movers, spawn};
+use crate::reply::ReplySink;
 use crate::ring::{Cells, Words};
 use crate::worker::{PARKED_EVENT_LOOP, PARKED_NATIVE, Seat};
 use millrace_layout::{
@@ -12,7 +13,7 @@ use millrace_store::{ChunkStore, HandleCache};
 use millrace_vault::Vault;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How a sleeping tree worker is woken: its event loop cannot wait on a futex.
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(crate) seats: Vec<Mutex<Seat>>,
     overflow: Vec<Overflow>,
     tree_wake: Mutex<Option<Arc<Wake>>>,
+    pub(crate) sink: OnceLock<Arc<dyn ReplySink>>,
     report: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -88,6 +90,7 @@ impl Engine {
             seats: (0..workers).map(|_| Mutex::new(Seat::default())).collect(),
             overflow: (0..workers).map(|_| Overflow::default()).collect(),
             tree_wake: Mutex::new(None),
+            sink: OnceLock::new(),
             report: config.report,
         });
         for number in 0..config.movers {
@@ -216,6 +219,32 @@ impl Engine {
                 return Err(libc::ENOTCONN);
             }
             self.press();
+            wait_freed(&self.memory, seen, Duration::from_millis(5));
+        }
+    }
+
+    /// Whether a front may take a request in now without having to wait: one landing frame, one frame to assemble an
+    /// answer in, a request slot, and room on every ring. Exact only for the one thread that takes them.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        /// Descriptors of one request: two parts, each cut once.
+        const PIECES_MAX: usize = 4;
+        let failing = self.memory.header(header::STORE_ERRNO).load(Ordering::Relaxed) != 0;
+        let frames = failing || self.frames.len() >= 2;
+        let rings = (0..self.seats.len())
+            .all(|worker| self.memory.ring(worker).queued() + PIECES_MAX <= RING_FRONT_SLOTS);
+        self.stopping() || (frames && rings && self.requests.len() > 0)
+    }
+
+    /// Wait until [`Engine::has_room`], pressing the workers for frames meanwhile.
+    pub fn await_room(&self) {
+        loop {
+            let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
+            if self.has_room() {
+                return;
+            }
+            self.press();
+            // Rings announce nothing when they drain, hence the short time.
             wait_freed(&self.memory, seen, Duration::from_millis(5));
         }
     }

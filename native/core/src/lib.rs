@@ -38,7 +38,7 @@ pub use mortality::Life;
 #[cfg(not(loom))]
 pub use mover::Scratch;
 #[cfg(not(loom))]
-pub use reply::reply;
+pub use reply::{ReplySink, SINK_FD, reply};
 pub use ring::{Cells, Ring, Words};
 #[cfg(not(loom))]
 pub use stack::hide_stack;

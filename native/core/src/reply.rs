@@ -1,5 +1,7 @@
-//! Answers to the kernel: one writev of `fuse_out_header` and whatever lies where it lies.
+//! Answers: to the kernel, one writev of `fuse_out_header` and whatever lies where it lies; or to a front's own sink.
+use crate::engine::Engine;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 /// `struct fuse_out_header` of linux/fuse.h.
 #[repr(C)]
@@ -32,4 +34,29 @@ pub fn reply(fd: i32, unique: u64, errno: i32, parts: &[IoSlice<'_>]) {
     assert!(parts.len() < PARTS_MAX);
     // SAFETY: every part outlives the call, and the kernel only reads them.
     unsafe { libc::writev(fd, vector.as_ptr(), parts.len() as i32 + 1) };
+}
+
+/// What a request slot names in place of a descriptor when its front takes the answers itself.
+pub const SINK_FD: i32 = -1;
+
+/// Takes the answers of a front that does not hold /dev/fuse. Called on whatever thread has an answer.
+pub trait ReplySink: Send + Sync {
+    /// Take the answer to request `unique`: an errno, or bytes, which are gone after the call.
+    fn reply(&self, unique: u64, errno: i32, parts: &[IoSlice<'_>]);
+}
+
+impl Engine {
+    /// Give the answers of requests whose descriptor is [`SINK_FD`] to `sink`. Only the first one counts.
+    pub fn set_sink(&self, sink: Arc<dyn ReplySink>) {
+        let _ = self.sink.set(sink);
+    }
+
+    /// Answer a request where it came from: see [`reply`] and [`ReplySink`].
+    pub fn reply(&self, fd: i32, unique: u64, errno: i32, parts: &[IoSlice<'_>]) {
+        if fd != SINK_FD {
+            reply(fd, unique, errno, parts);
+        } else if let Some(sink) = self.sink.get() {
+            sink.reply(unique, errno, parts);
+        }
+    }
 }

@@ -8,14 +8,14 @@ impl Engine {
     /// Answer a request with bytes and give its slot back.
     pub(crate) fn answer(&self, slot: u32, parts: &[IoSlice<'_>]) {
         let (fd, unique) = self.addressee(slot);
-        crate::reply(fd, unique, 0, parts);
+        self.reply(fd, unique, 0, parts);
         self.release_request(slot);
     }
 
     /// Answer a request with an errno (0: success without a body) and give its slot back.
     pub(crate) fn answer_errno(&self, slot: u32, errno: i32) {
         let (fd, unique) = self.addressee(slot);
-        crate::reply(fd, unique, errno, &[]);
+        self.reply(fd, unique, errno, &[]);
         self.release_request(slot);
     }
 

@@ -6,6 +6,7 @@
 use crate::device::Target;
 use millrace_core::{Engine, Scratch};
 use millrace_layout::{FRAME_BYTES, NONE, PACK_BYTES};
+use std::sync::Arc;
 
 /// Payloads up to this many bytes are expected to come in company.
 const SMALL_BYTES: usize = 256 << 10;
@@ -19,8 +20,8 @@ pub(crate) struct Landed {
 }
 
 /// The frames that one front thread offers to the kernel.
-pub(crate) struct Landing<'a> {
-    engine: &'a Engine,
+pub(crate) struct Landing {
+    engine: Arc<Engine>,
     fresh: u32,
     pack: u32,
     cursor: usize,
@@ -29,8 +30,8 @@ pub(crate) struct Landing<'a> {
     spare: Option<Scratch>,
 }
 
-impl<'a> Landing<'a> {
-    pub(crate) fn new(engine: &'a Engine) -> Self {
+impl Landing {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self { engine, fresh: NONE, pack: NONE, cursor: 0, packing: false, spare: None }
     }
 
@@ -55,6 +56,28 @@ impl<'a> Landing<'a> {
             [Target { base, bytes: FRAME_BYTES - self.cursor }, fresh]
         } else {
             [Target { bytes: 0, ..fresh }, fresh]
+        }
+    }
+
+    /// Put bytes, in two pieces, where the kernel would have put them: what is not a WRITE's payload is small.
+    pub(crate) fn fill(&mut self, pieces: [&[u8]; 2]) {
+        let targets = self.targets();
+        let (mut number, mut at) = (0, 0);
+        for piece in pieces {
+            let mut rest = piece;
+            while !rest.is_empty() && number < targets.len() {
+                let target = targets[number];
+                let (part, behind) = rest.split_at(rest.len().min(target.bytes - at));
+                // SAFETY: the target is this thread's, and the range lies in it.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(part.as_ptr(), target.base.add(at), part.len());
+                }
+                rest = behind;
+                at += part.len();
+                if at == target.bytes {
+                    (number, at) = (number + 1, 0);
+                }
+            }
         }
     }
 
@@ -134,7 +157,7 @@ impl<'a> Landing<'a> {
     }
 }
 
-impl Drop for Landing<'_> {
+impl Drop for Landing {
     fn drop(&mut self) {
         for frame in [self.fresh, self.pack] {
             if frame != NONE {

@@ -28,12 +28,47 @@ pub(crate) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(crate) const BATCH_FORGET_BYTES: usize = 8;
 pub(crate) const FORGET_ONE_BYTES: usize = 16;
 
+/// What the header of a request says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) opcode: u32,
+    pub(crate) unique: u64,
+    pub(crate) node: u64,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
 /// The first 80 bytes of a request, read apart from its payload.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub(crate) struct Head(pub(crate) [u8; HEAD_BYTES]);
 
 impl Head {
+    /// A header as the kernel would write it, without a body.
+    pub(crate) fn new(request: &Request) -> Self {
+        let mut head = Self([0; HEAD_BYTES]);
+        head.0[4..8].copy_from_slice(&request.opcode.to_le_bytes());
+        head.0[8..16].copy_from_slice(&request.unique.to_le_bytes());
+        head.0[16..24].copy_from_slice(&request.node.to_le_bytes());
+        head.0[24..28].copy_from_slice(&request.uid.to_le_bytes());
+        head.0[28..32].copy_from_slice(&request.gid.to_le_bytes());
+        head
+    }
+
+    /// Take the first bytes of a body in and set the length; yields the bytes that are behind them.
+    pub(crate) fn fill<'a>(&mut self, body: [&'a [u8]; 2]) -> [&'a [u8]; 2] {
+        let bytes = IN_HEADER_BYTES + body[0].len() + body[1].len();
+        self.0[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
+        let mut near = &mut self.0[IN_HEADER_BYTES..];
+        body.map(|piece| {
+            let (here, behind) = piece.split_at(piece.len().min(near.len()));
+            let (to, rest) = std::mem::take(&mut near).split_at_mut(here.len());
+            to.copy_from_slice(here);
+            near = rest;
+            behind
+        })
+    }
+
     fn word(&self, at: usize) -> u32 {
         u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }

@@ -5,23 +5,26 @@ use crate::protocol::{
     BATCH_FORGET_BYTES, FORGET_ONE_BYTES, HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES,
     WRITE_KILL_SUIDGID, handle, opcode,
 };
-use millrace_core::{Engine, Life, Words, hide_stack, reply};
+use millrace_core::{Engine, Life, Words, hide_stack};
 use millrace_layout::{
     FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
     header, inode, kind, privilege, request,
 };
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Largest file offset: what a double holds exactly.
 const OFFSET_MAX: u64 = 1 << 53;
 
-struct Front<'a> {
-    engine: &'a Engine,
+/// Queues requests, whoever read them.
+pub(crate) struct Front {
+    engine: Arc<Engine>,
+    /// Where answers go.
     fd: i32,
     head: Head,
-    landing: Landing<'a>,
+    landing: Landing,
     /// Workers to wake after the kernel has been answered, as bits.
     wakes: u32,
 }
@@ -30,10 +33,9 @@ struct Front<'a> {
 ///
 /// # Errors
 /// When the device fails in a way that no unmount explains.
-pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
+pub(crate) fn serve(engine: &Arc<Engine>, fd: i32) -> std::io::Result<()> {
     hide_stack();
-    let mut front =
-        Front { engine, fd, head: Head([0; HEAD_BYTES]), landing: Landing::new(engine), wakes: 0 };
+    let mut front = Front::new(engine.clone(), fd);
     let mut life = Life::of("front");
     loop {
         let starved = front.landing.prepare().err();
@@ -50,15 +52,42 @@ pub(crate) fn serve(engine: &Engine, fd: i32) -> std::io::Result<()> {
             continue; // Not a request; the kernel never does this.
         }
         front.dispatch(bytes - IN_HEADER_BYTES, starved);
-        let mut wakes = std::mem::take(&mut front.wakes);
-        while wakes != 0 {
-            engine.wake(wakes.trailing_zeros() as usize);
-            wakes &= wakes - 1;
-        }
+        front.wake_workers();
     }
 }
 
-impl Front<'_> {
+impl Front {
+    pub(crate) fn new(engine: Arc<Engine>, fd: i32) -> Self {
+        let landing = Landing::new(engine.clone());
+        Self { engine, fd, head: Head([0; HEAD_BYTES]), landing, wakes: 0 }
+    }
+
+    /// Take in a request that somebody else read: `body` behind `head`, in two pieces. Waits where the kernel's front
+    /// would (see [`Engine::has_room`]). An errno: nothing was queued, and no answer comes.
+    pub(crate) fn submit(&mut self, head: Head, body: [&[u8]; 2]) -> Result<(), i32> {
+        let starved = self.landing.prepare().err();
+        if starved == Some(libc::ENOTCONN) {
+            return Err(libc::ENOTCONN);
+        }
+        self.head = head;
+        self.landing.fill(self.head.fill(body));
+        self.dispatch(body[0].len() + body[1].len(), starved);
+        self.wake_workers();
+        Ok(())
+    }
+
+    fn wake_workers(&mut self) {
+        let mut wakes = std::mem::take(&mut self.wakes);
+        while wakes != 0 {
+            self.engine.wake(wakes.trailing_zeros() as usize);
+            wakes &= wakes - 1;
+        }
+    }
+
+    fn answer(&self, errno: i32, parts: &[IoSlice<'_>]) {
+        self.engine.reply(self.fd, self.head.unique(), errno, parts);
+    }
+
     fn dispatch(&mut self, body: usize, starved: Option<i32>) {
         let requests = self.engine.memory.counter(header::REQUESTS);
         requests.fetch_add(1, Ordering::Relaxed);
@@ -78,13 +107,13 @@ impl Front<'_> {
             opcode::FLUSH | opcode::FSYNC if body >= 16 => self.sync(),
             opcode::LSEEK if (16..=TRANSFER_BYTES).contains(&body) => self.sync(),
             opcode::DESTROY => {
-                reply(self.fd, self.head.unique(), 0, &[]);
+                self.answer(0, &[]);
                 Ok(())
             }
             _ => self.request(body),
         };
         if let Err(errno) = result {
-            reply(self.fd, self.head.unique(), errno, &[]);
+            self.answer(errno, &[]);
         }
     }
 
@@ -220,7 +249,7 @@ impl Front<'_> {
     fn written(&self, size: usize) {
         let mut out = [0; 8];
         out[..4].copy_from_slice(&(size as u32).to_le_bytes());
-        reply(self.fd, self.head.unique(), 0, &[IoSlice::new(&out)]);
+        self.answer(0, &[IoSlice::new(&out)]);
     }
 
     fn read(&mut self) -> Result<(), i32> {
@@ -233,7 +262,7 @@ impl Front<'_> {
         let bytes =
             size.saturating_sub(offset).min(self.head.size().min(FRAME_BYTES) as u64) as usize;
         if bytes == 0 {
-            reply(self.fd, self.head.unique(), 0, &[]);
+            self.answer(0, &[]);
             return Ok(());
         }
         let first = (REGION_BYTES - (offset % REGION_BYTES as u64) as usize).min(bytes);
@@ -266,7 +295,7 @@ impl Front<'_> {
         let mut touched = memory.inode(slot, inode::TOUCHED).load(Ordering::Acquire);
         let flush = self.head.opcode() == opcode::FLUSH;
         if flush && self.head.handle() & handle::WRITE == 0 {
-            reply(self.fd, self.head.unique(), 0, &[]);
+            self.answer(0, &[]);
             return Ok(());
         }
         let request = self.open_request(touched.count_ones().max(1)).ok_or(libc::ENOTCONN)?;

@@ -1,5 +1,6 @@
 //! The life of a mount: attach, negotiate, serve, detach.
 use crate::device::{self, Target};
+use crate::mount_point::MountPoint;
 use crate::protocol::{HEAD_BYTES, Head, init_answer, opcode};
 use crate::serve::serve;
 use millrace_core::{Engine, reply};
@@ -55,10 +56,7 @@ impl std::error::Error for MountError {}
 #[derive(Debug)]
 pub struct Session {
     fd: OwnedFd,
-    mounting: Mounting,
-    privileged: bool,
-    /// major:minor, read while the mount is in the table.
-    device: Option<String>,
+    point: Arc<MountPoint>,
     running: AtomicUsize,
 }
 
@@ -149,13 +147,18 @@ impl Session {
         // SAFETY: no arguments.
         let privileged = unsafe { libc::geteuid() } == 0;
         let fd = if privileged { attach(&mounting)? } else { attach_with_helper(&mounting)? };
-        let device = device_of(&mounting.directory);
-        let session = Self { fd, mounting, privileged, device, running: AtomicUsize::new(0) };
+        let point = Arc::new(MountPoint::new(mounting.directory));
+        let session = Self { fd, point, running: AtomicUsize::new(0) };
         if let Err(error) = session.negotiate() {
-            session.detach(true);
+            let _ = session.point.unmount(true);
             return Err(error);
         }
         Ok(session)
+    }
+
+    /// Where it is mounted.
+    pub fn point(&self) -> &Arc<MountPoint> {
+        &self.point
     }
 
     fn negotiate(&self) -> Result<(), MountError> {
@@ -215,63 +218,8 @@ impl Session {
 
     /// Buffered reads follow the device's read-ahead, 128 KiB by default; requests may be eight times that. Root only.
     fn widen_readahead(&self) {
-        if let (true, Some(device)) = (self.privileged, &self.device) {
+        if let (true, Some(device)) = (self.point.privileged, &self.point.device) {
             let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), "2048");
         }
     }
-
-    /// Unmount. `lazy`: also while it is in use (users then get errors). An error says why not.
-    pub fn unmount(&self, lazy: bool) -> Result<(), String> {
-        if self.privileged {
-            let target = path(&self.mounting.directory).map_err(|e| e.to_string())?;
-            let flags = if lazy { libc::MNT_DETACH } else { 0 };
-            // SAFETY: the path outlives the call.
-            let rc = unsafe { libc::umount2(target.as_ptr(), flags) };
-            return if rc < 0 { Err(Error::last_os_error().to_string()) } else { Ok(()) };
-        }
-        let flags = if lazy { "-uz" } else { "-u" };
-        let output =
-            Command::new("fusermount3").arg(flags).arg("--").arg(&self.mounting.directory).output();
-        match output {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn detach(&self, lazy: bool) {
-        let _ = self.unmount(lazy);
-    }
-
-    /// Fail every request that is in flight and every later one, so that nobody hangs.
-    pub fn abort(&self) {
-        if let Some((_, minor)) = self.device.as_ref().and_then(|d| d.split_once(':')) {
-            let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
-        }
-        self.detach(true);
-    }
-}
-
-/// A mount's device number from mountinfo: stat(2) would ask our own threads.
-fn device_of(directory: &Path) -> Option<String> {
-    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-    let wanted = escape(directory.as_os_str().as_bytes());
-    mounts.split(|&b| b == b'\n').rev().find_map(|line| {
-        let mut fields = line.split(|&b| b == b' ').skip(2);
-        let device = fields.next()?;
-        (fields.nth(1)? == wanted).then(|| String::from_utf8_lossy(device).into_owned())
-    })
-}
-
-/// mountinfo writes space, tab, newline and backslash as octal.
-fn escape(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    for &byte in path {
-        if matches!(byte, b' ' | b'\t' | b'\n' | b'\\') {
-            out.extend_from_slice(format!("\\{byte:03o}").as_bytes());
-        } else {
-            out.push(byte);
-        }
-    }
-    out
 }

@@ -1,0 +1,88 @@
+//! A place in the mount table: found, unmounted, aborted, whoever mounted it.
+use std::ffi::CString;
+use std::io::{Error, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Where a file system of ours is mounted.
+#[derive(Debug)]
+pub struct MountPoint {
+    directory: PathBuf,
+    /// Root unmounts by itself, everybody else through the setuid helper.
+    pub(crate) privileged: bool,
+    /// major:minor, read while the mount is in the table.
+    pub(crate) device: Option<String>,
+}
+
+impl MountPoint {
+    /// The mount that is on `directory` now: absolute and without links.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        let device = device_of(&directory);
+        // SAFETY: no arguments.
+        let privileged = unsafe { libc::geteuid() } == 0;
+        Self { directory, privileged, device }
+    }
+
+    /// Unmount. `lazy`: also while it is in use (users then get errors). An error says why not.
+    ///
+    /// Threads: not one that serves the mount, which may have to write pages back meanwhile.
+    pub fn unmount(&self, lazy: bool) -> Result<(), String> {
+        if self.privileged {
+            let target =
+                CString::new(self.directory.as_os_str().as_bytes()).map_err(|e| e.to_string())?;
+            let flags = if lazy { libc::MNT_DETACH } else { 0 };
+            // SAFETY: the path outlives the call.
+            let rc = unsafe { libc::umount2(target.as_ptr(), flags) };
+            return if rc < 0 { Err(Error::last_os_error().to_string()) } else { Ok(()) };
+        }
+        match self.helper(if lazy { "-uz" } else { "-u" }) {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The helper of libfuse 3, or where there is none that of libfuse 2.
+    fn helper(&self, flags: &str) -> Result<Output, Error> {
+        let run =
+            |program| Command::new(program).arg(flags).arg("--").arg(&self.directory).output();
+        match run("fusermount3") {
+            Err(error) if error.kind() == ErrorKind::NotFound => run("fusermount"),
+            result => result,
+        }
+    }
+
+    /// Fail every request that is in flight and every later one, so that nobody hangs.
+    pub fn abort(&self) {
+        if let Some((_, minor)) = self.device.as_ref().and_then(|d| d.split_once(':')) {
+            let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+        }
+        let _ = self.unmount(true);
+    }
+}
+
+/// A mount's device number from mountinfo: stat(2) would ask our own threads.
+fn device_of(directory: &Path) -> Option<String> {
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let wanted = escape(directory.as_os_str().as_bytes());
+    mounts.split(|&b| b == b'\n').rev().find_map(|line| {
+        let mut fields = line.split(|&b| b == b' ').skip(2);
+        let device = fields.next()?;
+        (fields.nth(1)? == wanted).then(|| String::from_utf8_lossy(device).into_owned())
+    })
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal.
+fn escape(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    for &byte in path {
+        if matches!(byte, b' ' | b'\t' | b'\n' | b'\\') {
+            out.extend_from_slice(format!("\\{byte:03o}").as_bytes());
+        } else {
+            out.push(byte);
+        }
+    }
+    out
+}
