@@ -1,6 +1,7 @@
 /**
  * Runs the compiled tests: those of units first, those that mount afterwards and one at a time.
- * Arguments are parts of paths; only tests whose path holds one of them run.
+ * Arguments are parts of paths; only tests whose path holds one of them run. `--front NAME` before them has every mount
+ * served by that front, and leaves out what mounts nothing.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -36,7 +37,10 @@ function runGroup(files: readonly string[], extra: readonly string[]): number {
   return status ?? 1;
 }
 
-const files = compiledTests(process.argv.slice(2));
+const words = process.argv.slice(2);
+const otherFront = words[0] === '--front' ? words.splice(0, 2)[1] : undefined;
+if (otherFront !== undefined) process.env['MILLRACE_TEST_FRONT'] = otherFront;
+const files = compiledTests(words);
 if (files.length === 0) {
   process.stderr.write('no test has such a name\n');
   process.exit(2);
@@ -48,9 +52,8 @@ if (mountFiles.length > 0 && problem !== undefined) {
   process.exit(1);
 }
 const limit = `--test-timeout=${FILE_LIMIT_MS}`;
-const units = runGroup(
-  files.filter((file) => !isMountTest(file)),
-  [limit],
-);
+const units = runGroup(otherFront === undefined ? files.filter((file) => !isMountTest(file)) : [], [
+  limit,
+]);
 const mounts = runGroup(mountFiles, [limit, '--test-concurrency=1']);
 process.exit(units === 0 ? mounts : units);

@@ -39,26 +39,30 @@ both('links are followed to files and through directories', async (p) => {
   await p.ok('readdir', p.at('a'));
 });
 
-both('hard links are one file under several names', async (p) => {
-  await p.ok('mkdir', p.at('d'));
-  await p.ok('open', 'f', p.at('a'), ['O_RDWR', 'O_CREAT']);
-  await p.ok('write', 'f', 'first');
-  await p.ok('link', p.at('a'), p.at('d/b'));
-  await p.ok('link', p.at('d/b'), p.at('c'));
-  assert.equal(await p.own('same_inode', p.at('a'), p.at('c')), true);
-  for (const name of ['a', 'd/b', 'c']) await p.ok('stat', p.at(name));
-  await p.ok('write', 'f', { seed: 1, length: 200_000 });
-  await p.ok('hash', p.at('c'));
-  await p.ok('chmod', p.at('c'), 0o600);
-  await p.ok('stat', p.at('a'));
-  await p.ok('unlink', p.at('a'));
-  await p.ok('fstat', 'f');
-  await p.ok('close', 'f');
-  await p.remount();
-  await p.ok('hash', p.at('d/b'));
-  await p.ok('unlink', p.at('c'));
-  await p.ok('stat', p.at('d/b'));
-});
+both(
+  'hard links are one file under several names',
+  async (p) => {
+    await p.ok('mkdir', p.at('d'));
+    await p.ok('open', 'f', p.at('a'), ['O_RDWR', 'O_CREAT']);
+    await p.ok('write', 'f', 'first');
+    await p.ok('link', p.at('a'), p.at('d/b'));
+    await p.ok('link', p.at('d/b'), p.at('c'));
+    assert.equal(await p.own('same_inode', p.at('a'), p.at('c')), true);
+    for (const name of ['a', 'd/b', 'c']) await p.ok('stat', p.at(name));
+    await p.ok('write', 'f', { seed: 1, length: 200_000 });
+    await p.ok('hash', p.at('c'));
+    await p.ok('chmod', p.at('c'), 0o600);
+    await p.ok('stat', p.at('a'));
+    await p.ok('unlink', p.at('a'));
+    await p.ok('fstat', 'f');
+    await p.ok('close', 'f');
+    await p.remount();
+    await p.ok('hash', p.at('d/b'));
+    await p.ok('unlink', p.at('c'));
+    await p.ok('stat', p.at('d/b'));
+  },
+  { needs: 'names of one inode' },
+);
 
 both('what link refuses', async (p) => {
   await p.ok('mkdir', p.at('d'));
@@ -79,17 +83,21 @@ both('a symbolic link can have a second name', async (p) => {
   await p.ok('readlink', p.at('two'));
 });
 
-both('nlink of hundreds of names, counted down to none', async (p) => {
-  await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
-  for (let number = 0; number < 300; number += 1) {
-    await p.ok('link', p.at('file'), p.at(`name-${number}`));
-  }
-  await p.ok('fstat', 'f');
-  for (let number = 0; number < 300; number += 1) await p.ok('unlink', p.at(`name-${number}`));
-  await p.ok('unlink', p.at('file'));
-  const gone = (await p.ok('fstat', 'f')) as { nlink: number };
-  assert.equal(gone.nlink, 0);
-});
+both(
+  'nlink of hundreds of names, counted down to none',
+  async (p) => {
+    await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
+    for (let number = 0; number < 300; number += 1) {
+      await p.ok('link', p.at('file'), p.at(`name-${number}`));
+    }
+    await p.ok('fstat', 'f');
+    for (let number = 0; number < 300; number += 1) await p.ok('unlink', p.at(`name-${number}`));
+    await p.ok('unlink', p.at('file'));
+    const gone = (await p.ok('fstat', 'f')) as { nlink: number };
+    assert.equal(gone.nlink, 0);
+  },
+  { needs: 'names of one inode' },
+);
 
 both('a rename over one of several names lowers the count', async (p) => {
   await p.ok('open', 'f', p.at('a'), ['O_RDWR', 'O_CREAT']);

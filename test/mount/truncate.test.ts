@@ -112,36 +112,44 @@ both('a copy that skips holes is whole', async (p) => {
 /** FALLOC_FL_PUNCH_HOLE with FALLOC_FL_KEEP_SIZE. */
 const PUNCH = 3;
 
-both('holes are punched while writes are queued, in flight and stored', async (p) => {
-  await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
-  for (let part = 0; part < 12; part++) {
-    await p.ok('pwrite', 'f', { seed: part, length: MIB + 17 }, part * (MIB + 17));
-  }
-  await p.ok('fallocate', 'f', PUNCH, 3 * MIB + 5, 2 * MIB);
-  await p.ok('fallocate', 'f', PUNCH, 100, 50);
-  await p.ok('fallocate', 'f', PUNCH, 11 * MIB, 40 * MIB);
-  await p.ok('hash_handle', 'f');
-  await p.ok('pwrite', 'f', { seed: 90, length: 5000 }, 4 * MIB - 300);
-  await p.ok('hash_handle', 'f');
-  await p.ok('fsync', 'f');
-  await p.ok('fallocate', 'f', PUNCH, 0, 4 * MIB);
-  await p.ok('fallocate', 'f', PUNCH, 8 * MIB - 1, 2);
-  await p.ok('hash_handle', 'f');
-  await p.ok('close', 'f');
-  await p.remount();
-  await p.ok('hash', p.at('file'));
-});
+both(
+  'holes are punched while writes are queued, in flight and stored',
+  async (p) => {
+    await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
+    for (let part = 0; part < 12; part++) {
+      await p.ok('pwrite', 'f', { seed: part, length: MIB + 17 }, part * (MIB + 17));
+    }
+    await p.ok('fallocate', 'f', PUNCH, 3 * MIB + 5, 2 * MIB);
+    await p.ok('fallocate', 'f', PUNCH, 100, 50);
+    await p.ok('fallocate', 'f', PUNCH, 11 * MIB, 40 * MIB);
+    await p.ok('hash_handle', 'f');
+    await p.ok('pwrite', 'f', { seed: 90, length: 5000 }, 4 * MIB - 300);
+    await p.ok('hash_handle', 'f');
+    await p.ok('fsync', 'f');
+    await p.ok('fallocate', 'f', PUNCH, 0, 4 * MIB);
+    await p.ok('fallocate', 'f', PUNCH, 8 * MIB - 1, 2);
+    await p.ok('hash_handle', 'f');
+    await p.ok('close', 'f');
+    await p.remount();
+    await p.ok('hash', p.at('file'));
+  },
+  { needs: 'holes' },
+);
 
-both('a hole in a small file', async (p) => {
-  await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
-  await p.ok('pwrite', 'f', { seed: 1, length: 3000 }, 0);
-  await p.ok('fallocate', 'f', PUNCH, 10, 500);
-  await p.ok('hash_handle', 'f');
-  await p.ok('fsync', 'f');
-  await p.ok('fallocate', 'f', PUNCH, 1000, 700);
-  await p.ok('fallocate', 'f', PUNCH, 2500, 9000);
-  await p.ok('hash_handle', 'f');
-  await p.ok('close', 'f');
-  await p.remount();
-  await p.ok('hash', p.at('file'));
-});
+both(
+  'a hole in a small file',
+  async (p) => {
+    await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
+    await p.ok('pwrite', 'f', { seed: 1, length: 3000 }, 0);
+    await p.ok('fallocate', 'f', PUNCH, 10, 500);
+    await p.ok('hash_handle', 'f');
+    await p.ok('fsync', 'f');
+    await p.ok('fallocate', 'f', PUNCH, 1000, 700);
+    await p.ok('fallocate', 'f', PUNCH, 2500, 9000);
+    await p.ok('hash_handle', 'f');
+    await p.ok('close', 'f');
+    await p.remount();
+    await p.ok('hash', p.at('file'));
+  },
+  { needs: 'holes' },
+);

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { frontProblem, type Need } from './front.ts';
 import { destroyMount, type Mount, type MountOptions, mountProblem } from './mount.ts';
 import { oracle, rootProblem, startMount } from './mount.ts';
 import { type Outcome, type Request, Syscalls, type SyscallsOptions } from './syscalls.ts';
@@ -44,6 +45,8 @@ export interface CaseOptions {
   timeoutMs?: number;
   /** True when the case needs root; it is skipped with the reason otherwise. */
   root?: true;
+  /** What not every front can; the case is skipped with the reason on those. */
+  needs?: Need;
   /** 'times' compares mtimes of the trees too; 'none' leaves the trees alone. */
   trees?: 'times' | 'none';
 }
@@ -236,6 +239,11 @@ function familyProblem(): string | undefined {
   return process.env['MILLRACE_TEST_DIR'] === undefined ? mountProblem() : undefined;
 }
 
+/** A plain directory in place of the mount has no front. */
+function familyFrontProblem(need: Need | undefined): string | undefined {
+  return process.env['MILLRACE_TEST_DIR'] === undefined ? frontProblem(need) : undefined;
+}
+
 const PLAIN = 'MILLRACE_TEST_DIR names a plain directory: nothing to control';
 
 /** Closes the ground; a failure also fails the file, whatever the runner makes of its hooks. */
@@ -260,7 +268,8 @@ export function family(options: MountOptions = {}): Family {
   after(() => closeGround(ground));
   return {
     both(title, body, how = {}) {
-      const skip = problem ?? (how.root ? rootProblem() : undefined) ?? false;
+      const skip =
+        problem ?? (how.root ? rootProblem() : undefined) ?? familyFrontProblem(how.needs) ?? false;
       test(title, { skip, timeout: how.timeoutMs ?? 120_000 }, async () => {
         await ground.ready();
         number += 1;

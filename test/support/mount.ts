@@ -1,6 +1,7 @@
 /**
  * Mounts of the real command line for tests: started, watched, and cleared away whatever happens.
- * MILLRACE_CLI names another program to start in place of bin/millrace.
+ * MILLRACE_CLI names another program to start in place of bin/millrace; MILLRACE_TEST_FRONT the front of every mount
+ * that names none.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import {
@@ -20,6 +21,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { testFront } from './front.ts';
 import { abortConnection, detach, mountAt } from './mount-table.ts';
 import { repositoryRoot } from './repository.ts';
 
@@ -294,7 +296,8 @@ class MountProcess implements Mount {
 
   #commandLine(): string[] {
     const command = [millracePath(), 'mount', this.dir, '--store', this.storeDir];
-    command.push('--key-file', this.keyFile, '--foreground', ...(this.#options.flags ?? []));
+    command.push('--key-file', this.keyFile, '--foreground', '--front', testFront());
+    command.push(...(this.#options.flags ?? []));
     const user = this.#options.user;
     if (user === undefined) return command;
     const identity = ['--reuid', String(user.uid), '--regid', String(user.gid), '--clear-groups'];

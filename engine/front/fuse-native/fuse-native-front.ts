@@ -88,6 +88,9 @@ export class FuseNativeFront implements Front {
       `fsname=${source.replaceAll('\\', '\\\\').replaceAll(',', '\\,')}`,
       'use_ino',
       'big_writes',
+      // The cache survives an open only while size and mtime are what they were.
+      'auto_cache',
+      'ac_attr_timeout=0',
       `max_write=${REQUEST_BYTES}`,
       `max_background=${BACKGROUND.MAX}`,
       `congestion_threshold=${BACKGROUND.CONGESTION}`,

@@ -25,6 +25,11 @@ export class Handles {
     return this.#nodes[handle] ?? 0;
   }
 
+  /** Whether an inode is open. Looks at every handle. */
+  isOpen(node: number): boolean {
+    return this.#nodes.includes(node);
+  }
+
   low(handle: number): number {
     return this.#low[handle] ?? 0;
   }

@@ -53,7 +53,7 @@ export class Operations {
     this.#options = options;
     this.#lanes = options.lanes;
     this.#names = options.names;
-    this.#requests = new Requests(options.lanes, options.names);
+    this.#requests = new Requests(options.lanes, options.names, this.#handles);
     const handlers: Handler[] = new Array(OPERATION_COUNT - 1).fill((call: Buffer) => {
       options.binding.fuse_native_signal_flush(call, -ENOSYS);
     });
@@ -183,6 +183,7 @@ export class Operations {
   }
 
   async #attributes(call: Buffer, lane: Lane, node: number): Promise<number> {
+    await this.#requests.settleNames(lane, node);
     lane.blank(IN_BYTES.GETATTR);
     const bytes = await this.#ask(lane, OPCODE.GETATTR, node, IN_BYTES.GETATTR);
     return bytes < 0
@@ -221,9 +222,10 @@ export class Operations {
         }),
       readdir: (call) => this.#withNode(call, (lane, node) => this.#list(call, lane, node)),
       fsyncdir: (call) =>
-        this.#withNode(call, (lane, node) =>
-          this.#ask(lane.blank(IN_BYTES.FSYNC), OPCODE.FSYNCDIR, node, IN_BYTES.FSYNC),
-        ),
+        this.#withNode(call, async (lane, node) => {
+          await this.#requests.takeAllAway(lane);
+          return this.#ask(lane.blank(IN_BYTES.FSYNC), OPCODE.FSYNCDIR, node, IN_BYTES.FSYNC);
+        }),
     };
   }
 
@@ -237,6 +239,7 @@ export class Operations {
 
   /** Hands entries over until libfuse has no room for more or there are none. */
   async #list(call: Buffer, lane: Lane, node: number): Promise<number> {
+    await this.#requests.takeAllAway(lane);
     for (;;) {
       const { view } = lane.blank(IN_BYTES.TRANSFER);
       view.setUint32(8, call.readUInt32LE(CALL.OFFSET), true);
@@ -353,6 +356,7 @@ export class Operations {
     this.#handleBody(lane, IN_BYTES.RELEASE, handle);
     const result = await this.#ask(lane, OPCODE.RELEASE, node, IN_BYTES.RELEASE);
     this.#handles.close(handle);
+    this.#requests.closed(node);
     this.#names.release(node);
     return result;
   }

@@ -1,12 +1,16 @@
 /** From paths to inodes, and the requests that need more than a few numbers. */
 import { constants } from 'node:os';
 import { CALL_TEXT, native } from '../../native.ts';
+import type { Handles } from './handles.ts';
+import { HiddenFiles, isHiddenName } from './hidden-files.ts';
 import type { Lane, Lanes } from './lanes.ts';
 import type { Names } from './names.ts';
 import { ENTRY, IN_BYTES, OPCODE, ROOT_NODE, SETATTR } from './protocol.ts';
 
 const { EINVAL, ENAMETOOLONG, ENOENT, ESTALE } = constants.errno;
 const SLASH = 0x2f;
+/** How long a doomed name may stand when nobody looks at it: much longer than libfuse's next step takes. */
+const SILENCE_MS = 50;
 
 /** A name in a directory; its bytes lie in the lane. */
 export interface Place {
@@ -28,10 +32,14 @@ export interface Patch {
 export class Requests {
   readonly #lanes: Lanes;
   readonly #names: Names;
+  readonly #handles: Handles;
+  readonly #hidden = new HiddenFiles();
+  #timer: NodeJS.Timeout | undefined;
 
-  constructor(lanes: Lanes, names: Names) {
+  constructor(lanes: Lanes, names: Names, handles: Handles) {
     this.#lanes = lanes;
     this.#names = names;
+    this.#handles = handles;
   }
 
   /** Lets go of what the lane's request referred to. */
@@ -64,7 +72,6 @@ export class Requests {
 
   /** The inode at a place. */
   async nodeAt(lane: Lane, { parent, name }: Place): Promise<number> {
-    if (name.length === 0) return parent;
     const known = this.known(lane, { parent, name });
     if (known !== 0) return known;
     const found = await this.lookup(lane, { parent, name });
@@ -74,13 +81,14 @@ export class Requests {
   /** The inode at a place if it is remembered, else 0. */
   known(lane: Lane, { parent, name }: Place): number {
     if (name.length === 0) return parent;
-    const node = this.#names.find(parent, name);
+    const node = this.#hidden.find(name) || this.#names.find(parent, name);
     if (node !== 0) this.hold(lane, node);
     return node;
   }
 
   /** Asks for a name; the answer is a `fuse_entry_out` then. */
   async lookup(lane: Lane, place: Place): Promise<number> {
+    await this.#takeAway(lane, place);
     const { changes } = this.#names;
     const bytes = lane.text(0, place.name);
     if (bytes < 0) return bytes;
@@ -103,6 +111,7 @@ export class Requests {
 
   /** Sends a body that is a structure, already written, and the place's name; and takes the new entry in. */
   async make(lane: Lane, opcode: number, place: Place, structBytes: number): Promise<number> {
+    await this.#takeAway(lane, place, structBytes);
     const bytes = lane.text(structBytes, place.name);
     if (bytes < 0) return bytes;
     const made = this.checked(await this.#lanes.ask(lane, opcode, place.parent, bytes));
@@ -114,6 +123,10 @@ export class Requests {
   async remove(lane: Lane, call: Buffer, opcode: number): Promise<number> {
     const place = await this.place(lane, call);
     if (typeof place === 'number') return place;
+    const hidden = this.#hidden.reveal(place.name);
+    if (hidden !== 0) return this.#unhide(lane, hidden);
+    // A directory is not empty while a doomed name stands in it.
+    await (opcode === OPCODE.RMDIR ? this.takeAllAway(lane) : this.#takeAway(lane, place));
     const bytes = lane.text(0, place.name);
     if (bytes < 0) return bytes;
     const removed = await this.#lanes.ask(lane, opcode, place.parent, bytes);
@@ -126,6 +139,21 @@ export class Requests {
     if (typeof from === 'number') return from;
     const to = await this.secondPlace(lane, call);
     if (typeof to === 'number') return to;
+    if (from.parent === to.parent && isHiddenName(to.name)) {
+      const node = await this.nodeAt(lane, from);
+      if (node < 0) return node;
+      if (this.#handles.isOpen(node)) return this.#hide(node, to.name, from);
+    }
+    await this.#takeAway(lane, from);
+    // A doomed target is replaced in one step; where it cannot be replaced, it goes first.
+    const doomed = this.#hidden.take(to.parent, to.name);
+    const renamed = await this.#rename(lane, from, to);
+    if (renamed >= 0 || doomed === undefined) return renamed;
+    await this.#unlink(lane, doomed);
+    return this.#rename(lane, from, to);
+  }
+
+  async #rename(lane: Lane, from: Place, to: Place): Promise<number> {
     lane.long(0, to.parent);
     const middle = lane.text(IN_BYTES.RENAME, from.name);
     const bytes = middle < 0 ? middle : lane.text(middle, to.name);
@@ -134,6 +162,65 @@ export class Requests {
     this.#names.drop(from.parent, from.name);
     this.#names.drop(to.parent, to.name);
     return this.checked(renamed);
+  }
+
+  // ---- files that are open and have lost their name ----
+
+  #hide(node: number, nickname: Uint8Array, place: Place): number {
+    this.#names.hold(node);
+    this.#hidden.hide(node, nickname, place);
+    this.#names.drop(place.parent, place.name);
+    this.#timer ??= setTimeout(() => this.#onSilence(), SILENCE_MS);
+    return 0;
+  }
+
+  /** The last close of a hidden file, when libfuse could not unlink its nickname: its directory is gone. */
+  closed(node: number): void {
+    if (this.#handles.isOpen(node)) return;
+    for (let count = this.#hidden.revealNode(node); count > 0; count--) this.#names.release(node);
+  }
+
+  async #unhide(lane: Lane, node: number): Promise<number> {
+    this.#names.release(node);
+    await this.takeAllAway(lane);
+    return 0;
+  }
+
+  #onSilence(): void {
+    this.#timer = undefined;
+    const lane = this.#lanes.take();
+    if (lane === undefined) {
+      this.#timer = setTimeout(() => this.#onSilence(), SILENCE_MS);
+      return;
+    }
+    const give = (): void => this.#lanes.give(lane);
+    this.takeAllAway(lane).then(give, give);
+  }
+
+  /** Takes a name away before somebody looks at it, if it is doomed. Keeps so many bytes of the lane's body. */
+  async #takeAway(lane: Lane, { parent, name }: Place, keep = 0): Promise<void> {
+    const doomed = this.#hidden.take(parent, name);
+    if (doomed === undefined) return;
+    const kept = lane.body.slice(0, keep);
+    await this.#unlink(lane, doomed);
+    lane.body.set(kept);
+  }
+
+  /** Takes the names of an inode away that programs have unlinked, before somebody asks how many it has. */
+  async settleNames(lane: Lane, node: number): Promise<void> {
+    if (this.#hidden.isDoomed(node)) await this.takeAllAway(lane);
+  }
+
+  /** Takes every doomed name away: before a directory is listed or synced. */
+  async takeAllAway(lane: Lane): Promise<void> {
+    for (let doomed = this.#hidden.takeAny(); doomed; doomed = this.#hidden.takeAny()) {
+      await this.#unlink(lane, doomed);
+    }
+  }
+
+  async #unlink(lane: Lane, { parent, name }: Place): Promise<void> {
+    await this.#lanes.ask(lane, OPCODE.UNLINK, parent, lane.text(0, name));
+    this.#names.drop(parent, name);
   }
 
   /** A further name (the second path) for what the first path names. */
@@ -155,6 +242,7 @@ export class Requests {
     const middle = lane.text(0, place.name);
     const bytes = middle < 0 ? middle : lane.text(middle, target);
     if (bytes < 0) return bytes;
+    await this.#takeAway(lane, place, bytes);
     const made = this.checked(await this.#lanes.ask(lane, OPCODE.SYMLINK, place.parent, bytes));
     if (made >= 0) this.entered(lane, place, true);
     return made;

@@ -62,8 +62,9 @@ pub const CALL_BYTES: usize = 360;
 pub const MOUNT_BYTES: usize = 2640;
 /// Where that record has the thread that serves the mount.
 const MOUNT_THREAD: usize = 8;
-/// `direct_io` and `keep_cache` of `FileInfo`, at the places of `FOPEN_DIRECT_IO` and `FOPEN_KEEP_CACHE`.
-const OPEN_BITS: u32 = 3;
+/// `direct_io` of `FileInfo`, at the place of `FOPEN_DIRECT_IO`. `keep_cache` is libfuse's own to decide (`auto_cache`):
+/// it has an inode of its own for each hard link, so that no worker can know what the kernel's caches hold.
+const OPEN_BITS: u32 = 1;
 
 const _: () = {
     assert!(std::mem::offset_of!(Call, path) == 24);

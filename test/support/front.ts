@@ -1,0 +1,31 @@
+/** The front under test, and what it cannot do: engine/front/README.md has the same list in words. */
+import { FRONTS, type FrontKind } from '../../engine/front/front.ts';
+
+/** What a case may need of its front. */
+export type Need = 'nanoseconds' | 'one time' | 'names of one inode' | 'renameat2' | 'holes';
+
+/** What only some fronts can, and why the others cannot. */
+const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
+  kernel: {},
+  'fuse-native': {
+    nanoseconds: 'fuse-native passes times in milliseconds',
+    'one time': 'libfuse 2 ignores a call that sets one time and leaves the other',
+    'names of one inode':
+      'libfuse 2 has an inode for each name, whose attributes are remembered apart',
+    renameat2: 'libfuse 2 knows no flags of rename',
+    holes: 'fuse-native knows no fallocate',
+  },
+};
+
+/** The front under test: MILLRACE_TEST_FRONT, or the kernel front. */
+export function testFront(): FrontKind {
+  const wanted = process.env['MILLRACE_TEST_FRONT'] ?? 'kernel';
+  const front = FRONTS.find((each) => each === wanted);
+  if (front === undefined) throw new Error(`MILLRACE_TEST_FRONT names no front: ${wanted}`);
+  return front;
+}
+
+/** Why a case cannot run on the front under test; undefined when it can. */
+export function frontProblem(need: Need | undefined): string | undefined {
+  return need === undefined ? undefined : LACKS[testFront()][need];
+}
