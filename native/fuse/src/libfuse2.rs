@@ -245,3 +245,149 @@ impl Call {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory as the binding allocates it for a call.
+    #[repr(C, align(16))]
+    struct Record([u8; CALL_BYTES]);
+
+    fn call(record: &mut Record) -> &mut Call {
+        // SAFETY: zeros are a call whose pointers are all null, and nobody else uses the record.
+        unsafe { Call::of(&mut record.0) }.unwrap()
+    }
+
+    #[test]
+    fn a_record_of_another_size_is_refused() {
+        let mut record = Record([0; CALL_BYTES]);
+        // SAFETY: never used as a call.
+        assert!(unsafe { Call::of(&mut record.0[..CALL_BYTES - 8]) }.is_none());
+        assert!(thread_of(&[0; MOUNT_BYTES - 1]).is_none());
+        let mut mount = [0; MOUNT_BYTES];
+        mount[MOUNT_THREAD] = 3;
+        assert_eq!(thread_of(&mount), Some(3));
+    }
+
+    #[test]
+    fn texts_are_copied_as_bytes_or_not_at_all() {
+        let mut record = Record([0; CALL_BYTES]);
+        let call = call(&mut record);
+        call.second_path = c"/\u{e4}\n".as_ptr();
+        let mut out = [9; 5];
+        assert_eq!(call.text(Text::SecondPath, &mut out), 4);
+        assert_eq!(out, [b'/', 0xc3, 0xa4, b'\n', 9]);
+        assert_eq!(call.text(Text::SecondPath, &mut [0; 3]), 4);
+        assert_eq!(call.text(Text::Path, &mut out), 0);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_not_filled_in() {
+        let mut record = Record([0; CALL_BYTES]);
+        let call = call(&mut record);
+        assert!(!call.fill_attributes(&[0; ATTR_BYTES]));
+        assert!(!call.fill_statistics(&[0; STATFS_BYTES]));
+        assert!(!call.fill_link(b"target"));
+        assert!(!call.fill_directory(&[0; DIRENT_BYTES]));
+        assert_eq!(call.open_flags(), 0);
+        call.opened(1, 1);
+    }
+
+    #[test]
+    fn attributes_keep_all_their_bits() {
+        let mut record = Record([0; CALL_BYTES]);
+        // SAFETY: zeros are a valid stat.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        let call = call(&mut record);
+        call.stat = &raw mut stat;
+        let mut attr = [0; ATTR_BYTES];
+        attr[..8].copy_from_slice(&(1u64 << 40 | 7).to_le_bytes());
+        attr[32..40].copy_from_slice(&(-3i64).to_le_bytes());
+        attr[52..56].copy_from_slice(&123_456_789u32.to_le_bytes());
+        attr[60..64].copy_from_slice(&0o100_644u32.to_le_bytes());
+        assert!(!call.fill_attributes(&attr[..ATTR_BYTES - 1]));
+        assert!(call.fill_attributes(&attr));
+        assert_eq!((stat.st_ino, stat.st_mode), (1 << 40 | 7, 0o100_644));
+        assert_eq!((stat.st_mtime, stat.st_mtime_nsec), (-3, 123_456_789));
+    }
+
+    #[test]
+    fn of_what_is_opened_only_direct_io_is_told() {
+        let mut record = Record([0; CALL_BYTES]);
+        // SAFETY: zeros are valid.
+        let mut info: FileInfo = unsafe { std::mem::zeroed() };
+        (info.flags, info.bits) = (2, 0b1000);
+        let call = call(&mut record);
+        call.info = &raw mut info;
+        assert_eq!(call.open_flags(), 2);
+        call.opened(7, 0b11);
+        assert_eq!((info.handle, info.bits), (7, 0b1001));
+    }
+
+    #[test]
+    fn a_link_is_cut_where_there_is_no_room() {
+        let mut record = Record([0; CALL_BYTES]);
+        let mut out = [9 as c_char; 4];
+        let call = call(&mut record);
+        (call.link, call.length) = (out.as_mut_ptr(), out.len());
+        assert!(call.fill_link(b"target"));
+        assert_eq!(out.map(|c| c as u8), *b"tar\0");
+    }
+
+    /// What the filler below was given, and how many entries it takes.
+    #[derive(Default)]
+    struct Listing {
+        room: usize,
+        names: Vec<(Vec<u8>, u64, u32, i64)>,
+    }
+
+    unsafe extern "C" fn list(
+        to: *mut c_void,
+        name: *const c_char,
+        stat: *const libc::stat,
+        offset: libc::off_t,
+    ) -> c_int {
+        // SAFETY: the test's own listing, and what `fill_directory` passes.
+        let (listing, name, stat) =
+            unsafe { (&mut *to.cast::<Listing>(), CStr::from_ptr(name), &*stat) };
+        if listing.names.len() == listing.room {
+            return 1;
+        }
+        listing.names.push((name.to_bytes().to_vec(), stat.st_ino, stat.st_mode, offset));
+        0
+    }
+
+    fn entry(ino: u64, offset: u64, kind: u32, name: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(ino.to_le_bytes());
+        bytes.extend(offset.to_le_bytes());
+        bytes.extend((name.len() as u32).to_le_bytes());
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(name);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_listing_goes_on_behind_the_last_entry_that_was_taken() {
+        let mut record = Record([0; CALL_BYTES]);
+        let mut listing = Listing { room: 2, names: Vec::new() };
+        let call = call(&mut record);
+        call.buffer = (&raw mut listing).cast();
+        call.filler = Some(list);
+        let entries = [
+            entry(1 << 33, 11, 4, b"a"),
+            entry(2, 12, 8, b"\xff-long-name"),
+            entry(3, 13, 8, b"c"),
+        ];
+        assert!(!call.fill_directory(&entries.concat()));
+        assert_eq!(call.offset, 12);
+        assert_eq!(listing.names[0], (b"a".to_vec(), 1 << 33, 0o040_000, 11));
+        assert_eq!(listing.names[1], (b"\xff-long-name".to_vec(), 2, 0o100_000, 12));
+        listing.room = 3;
+        assert!(call.fill_directory(&entries[2]));
+        assert_eq!((listing.names.len(), call.offset), (3, 13));
+        assert!(!call.fill_directory(&entries[2][..DIRENT_BYTES]), "a name that is not all there");
+    }
+}
