@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bindingProblem } from './support/front.ts';
 import { mountProblem } from './support/mount.ts';
 
 /** Milliseconds that one file may take; above every time limit inside the files. */
@@ -40,6 +41,12 @@ function runGroup(files: readonly string[], extra: readonly string[]): number {
 const words = process.argv.slice(2);
 const otherFront = words[0] === '--front' ? words.splice(0, 2)[1] : undefined;
 if (otherFront !== undefined) process.env['MILLRACE_TEST_FRONT'] = otherFront;
+const missing = otherFront === 'fuse-native' ? bindingProblem() : undefined;
+if (missing !== undefined) {
+  process.stderr.write(`the tests over ${otherFront} cannot run: ${missing}\n`);
+  // The package brings a build for x64 alone; elsewhere it may be missing.
+  process.exit(process.arch === 'x64' ? 1 : 0);
+}
 const files = compiledTests(words);
 if (files.length === 0) {
   process.stderr.write('no test has such a name\n');

@@ -1,6 +1,7 @@
 /** `millrace doctor`. */
 import path from 'node:path';
 import { type Command, Option } from 'commander';
+import { frontRows } from '../doctor/fronts.ts';
 import { fuseRows } from '../doctor/fuse.ts';
 import { hostRows } from '../doctor/host.ts';
 import type { DoctorRow } from '../doctor/row.ts';
@@ -30,7 +31,12 @@ function table(rows: DoctorRow[]): string {
 async function run(flags: DoctorArguments): Promise<void> {
   const store = flags.store === undefined ? defaultStore() : path.resolve(flags.store);
   const keyFile = flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile);
-  const rows = [...hostRows(flags.slab), ...fuseRows(), ...(await storeRows({ store, keyFile }))];
+  const rows = [
+    ...hostRows(flags.slab),
+    ...fuseRows(),
+    ...frontRows(),
+    ...(await storeRows({ store, keyFile })),
+  ];
   const canMount = rows.every((row) => row.state !== 'fail');
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ canMount, rows }, undefined, 2)}\n`);

@@ -1,8 +1,8 @@
 /** `millrace umount DIR`: unmount, wait until everything is drained, return the server's exit status. */
-import { spawnSync } from 'node:child_process';
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { Failure } from '../failure.ts';
+import { errnoName, Failure } from '../failure.ts';
 import { type MountEntry, mountAt } from '../mount-table.ts';
 import { mountPointPath } from '../paths.ts';
 import { isServing, readRecord, removeRecord, type ServingRecord } from '../serving-record.ts';
@@ -38,11 +38,15 @@ function busy(mountPoint: string): Failure {
 
 function detach(mountPoint: string): void {
   const root = process.geteuid?.() === 0;
-  const [tool, ...words] = root ? ['umount', mountPoint] : ['fusermount3', '-u', '--', mountPoint];
-  const done = spawnSync(tool ?? 'umount', words, {
-    encoding: 'utf8',
-    env: { ...process.env, LC_ALL: 'C' },
-  });
+  const run = (tool: string, ...words: string[]): SpawnSyncReturns<string> =>
+    spawnSync(tool, words, { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
+  let tool = root ? 'umount' : 'fusermount3';
+  let done = root ? run(tool, mountPoint) : run(tool, '-u', '--', mountPoint);
+  if (!root && done.error !== undefined && errnoName(done.error) === 'ENOENT') {
+    // Where there is only libfuse 2.
+    tool = 'fusermount';
+    done = run(tool, '-u', '--', mountPoint);
+  }
   if (done.error) {
     throw new Failure({
       message: `${tool} cannot be run: ${done.error.message}`,

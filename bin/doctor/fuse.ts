@@ -1,6 +1,6 @@
 /** Rows about FUSE: what the kernel and fusermount3 let this user do. */
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import path from 'node:path';
+import { accessSync, constants, statSync } from 'node:fs';
+import { findProgram } from './find-program.ts';
 import { readText } from './read-text.ts';
 import { type DoctorRow, okRow } from './row.ts';
 
@@ -46,22 +46,15 @@ function deviceRow(): DoctorRow {
   return okRow('/dev/fuse', mode);
 }
 
-function findProgram(name: string): string | undefined {
-  const directories = [...(process.env['PATH'] ?? '').split(':'), '/usr/bin', '/bin'];
-  return directories
-    .map((directory) => path.join(directory, name))
-    .find((file) => existsSync(file));
-}
-
 function fusermountRow(): DoctorRow {
-  const root = process.geteuid?.() === 0;
   const file = findProgram('fusermount3');
-  const need = root ? 'warn' : 'fail';
+  // Whether any front can do without it is told by the rows of the fronts.
+  const need = 'warn';
   if (file === undefined) {
     return {
       name: 'fusermount3',
       state: need,
-      detail: 'not installed: only root can mount',
+      detail: 'not installed: with the front kernel, only root can mount',
       advice: 'Debian: apt-get install fuse3',
     };
   }
@@ -71,7 +64,7 @@ function fusermountRow(): DoctorRow {
   return {
     name: 'fusermount3',
     state: need,
-    detail: `${file} is not setuid root: only root can mount`,
+    detail: `${file} is not setuid root: with the front kernel, only root can mount`,
     advice: `as root: chmod 4755 ${file}`,
   };
 }

@@ -112,7 +112,6 @@ function libraryRows(): DoctorRow[] {
   const rows: Array<[library: string, use: string, debian: string]> = [
     ['libfabric.so.1', 'libfabric transports', 'libfabric1'],
     ['libibverbs.so.1', 'verbs transport', 'libibverbs1'],
-    ['libfuse.so.2', 'the fuse-native front', 'libfuse2'],
   ];
   return rows.map(([library, use, debian]) => {
     const at = new RegExp(`^\\s*${library.replaceAll('.', '\\.')} .*=> (\\S+)`, 'm').exec(

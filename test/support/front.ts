@@ -1,4 +1,5 @@
 /** The front under test, and what it cannot do: engine/front/README.md has the same list in words. */
+import { loadBinding } from '../../engine/front/fuse-native/binding.ts';
 import { FRONTS, type FrontKind } from '../../engine/front/front.ts';
 
 /** What a case may need of its front. */
@@ -28,4 +29,14 @@ export function testFront(): FrontKind {
 /** Why a case cannot run on the front under test; undefined when it can. */
 export function frontProblem(need: Need | undefined): string | undefined {
   return need === undefined ? undefined : LACKS[testFront()][need];
+}
+
+/** Why no mount can be served over fuse-native here; undefined when one can. */
+export function bindingProblem(): string | undefined {
+  try {
+    loadBinding();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
 }

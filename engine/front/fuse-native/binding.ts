@@ -82,9 +82,12 @@ export const OPERATION = {
 /** How many numbers the binding's tables have. */
 export const OPERATION_COUNT = 35;
 
-/** Throws MillraceError FRONT_MISSING where the binding or libfuse 2 is not there. Main thread only: its loop is used. */
-export function loadBinding(): Binding {
-  const require = createRequire(import.meta.url);
+/**
+ * The binding as the module `from` would find it. Throws MillraceError FRONT_MISSING where it or libfuse 2 is not there.
+ * Main thread only: its loop is used.
+ */
+export function loadBinding(from: string = import.meta.url): Binding {
+  const require = createRequire(from);
   let manifest: string;
   try {
     manifest = require.resolve('fuse-native/package.json');
