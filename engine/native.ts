@@ -37,6 +37,8 @@ export interface Native {
   loadLibrary(file: string): string | null;
   bridgeStart(engine: number, lanes: number, replied: () => void, room: () => void): void;
   bridgeMounted(engine: number, directory: string, record: Uint8Array, ended: () => void): void;
+  /** Lets buffered reads run ahead, once the mount has answered a request. */
+  widenReadahead(engine: number, kibibytes: number): void;
   /** Bytes of an answer that is there already, -errno, or a number below those: see native/fuse/src/bridge.rs. */
   bridgeSubmit(
     engine: number,

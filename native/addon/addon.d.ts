@@ -136,3 +136,6 @@ export declare function unmount(id: number, lazy: boolean): Promise<string | nul
 
 /** Open a sealed value from and to the scratch memory; its bytes, or −1 when it is not authentic. */
 export declare function unseal(id: number, keyBytes: number, sealedBytes: number): number
+
+/** Let buffered reads run ahead: once the mount has answered a request. */
+export declare function widenReadahead(id: number, kibibytes: number): void

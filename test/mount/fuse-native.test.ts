@@ -11,7 +11,13 @@ import { loadBinding } from '../../engine/front/fuse-native/binding.ts';
 import { bindingProblem } from '../support/front.ts';
 import { mountTest } from '../support/family.ts';
 import { type MountOptions, runMillrace, startMount, destroyMount } from '../support/mount.ts';
-import { type Mount, temporaryDirectory, withMount, writeKey } from '../support/mount.ts';
+import {
+  type Mount,
+  mountProblem,
+  temporaryDirectory,
+  withMount,
+  writeKey,
+} from '../support/mount.ts';
 
 const problem = bindingProblem();
 const FRONT = ['--front', 'fuse-native'] as const;
@@ -128,8 +134,8 @@ frontTest(
   },
 );
 
-mountTest('allow_other is refused: nobody could tell users apart', async () => {
-  if (problem !== undefined) return;
+const refusal = 'allow_other is refused: nobody could tell users apart';
+test(refusal, { skip: problem ?? mountProblem() ?? false }, async () => {
   await assert.rejects(
     startMount({ flags: [...FRONT, '-o', 'allow_other'] }).then(destroyMount),
     /cannot tell users apart/,

@@ -127,7 +127,7 @@ function firstLine(text: string): string {
 
 function missing(reason: string, cause?: unknown): MillraceError {
   return new MillraceError('FRONT_MISSING', `the front fuse-native cannot be used: ${reason}`, {
-    hint: 'Run `npm run setup` and install libfuse 2 (Debian: apt-get install libfuse2), or mount with --front kernel.',
+    hint: 'Run `npm run setup`, install libfuse 2 (Debian: apt-get install libfuse2), or use --front kernel.',
     ...(cause !== undefined && { cause }),
   });
 }

@@ -2,6 +2,7 @@
  * The front for hosts where only libfuse 2 works: the npm binding `fuse-native` calls this thread, which queues on the
  * same rings as the kernel front. What it cannot do is listed in engine/front/README.md.
  */
+import { statfs } from 'node:fs/promises';
 import { MillraceError } from '../../errors.ts';
 import { native } from '../../native.ts';
 import type { Front, FrontOptions } from '../front.ts';
@@ -13,8 +14,13 @@ import { Operations } from './operations.ts';
 
 /** Largest request of libfuse 2.9, in bytes. */
 const REQUEST_BYTES = 131_072;
-/** Requests that the kernel may have in flight in the background, and where it begins to hold writers back. */
-const BACKGROUND = { MAX: 64, CONGESTION: 48 } as const;
+/**
+ * Requests that the kernel may have in flight in the background, and where it begins to hold back. libfuse keeps ten
+ * threads; the binding leaks a little memory with every further one that comes and goes.
+ */
+const BACKGROUND = { MAX: 10, CONGESTION: 8 } as const;
+/** How far a buffered reader is run ahead of: four requests. More of them would need more threads than libfuse keeps. */
+const READAHEAD_KIB = 512;
 /** The binding keeps options and mount point in buffers of 1024 bytes. */
 const TEXT_BYTES_MAX = 1023;
 
@@ -50,6 +56,9 @@ export class FuseNativeFront implements Front {
     });
     native().bridgeMounted(engine, directory, this.#mount as Buffer, ended);
     await initiated;
+    // Asked from a thread of libuv's pool. Once this is answered, so is the kernel's INIT.
+    await statfs(directory);
+    native().widenReadahead(engine, READAHEAD_KIB);
   }
 
   #attach(binding: Binding, options: string, onInit: () => void): void {

@@ -145,6 +145,13 @@ pub fn bridge_mounted(
     unsafe { when_left(thread, ended) }.map_err(|e| failed(e.to_string()))
 }
 
+/// Let buffered reads run ahead: once the mount has answered a request.
+#[napi]
+pub fn widen_readahead(id: u32, kibibytes: u32) -> Result<()> {
+    mounted(id)?.point.widen_readahead(kibibytes);
+    Ok(())
+}
+
 /// A request for `bridge_submit`, as numbers that JavaScript keeps in one object.
 #[napi(object)]
 pub struct BridgeOrder {

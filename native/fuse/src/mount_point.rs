@@ -10,9 +10,9 @@ use std::process::{Command, Output};
 pub struct MountPoint {
     directory: PathBuf,
     /// Root unmounts by itself, everybody else through the setuid helper.
-    pub(crate) privileged: bool,
+    privileged: bool,
     /// major:minor, read while the mount is in the table.
-    pub(crate) device: Option<String>,
+    device: Option<String>,
 }
 
 impl MountPoint {
@@ -51,6 +51,14 @@ impl MountPoint {
         match run("fusermount3") {
             Err(error) if error.kind() == ErrorKind::NotFound => run("fusermount"),
             result => result,
+        }
+    }
+
+    /// Buffered reads follow the device's read-ahead, 128 KiB by default, which is one request or less. Root only; after
+    /// INIT was answered, whose answer sets it too.
+    pub fn widen_readahead(&self, kibibytes: u32) {
+        if let (true, Some(device)) = (self.privileged, &self.device) {
+            let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), kibibytes.to_string());
         }
     }
 

@@ -212,14 +212,7 @@ impl Session {
                 }
             })?;
         }
-        self.widen_readahead();
+        self.point.widen_readahead(2048);
         Ok(())
-    }
-
-    /// Buffered reads follow the device's read-ahead, 128 KiB by default; requests may be eight times that. Root only.
-    fn widen_readahead(&self) {
-        if let (true, Some(device)) = (self.point.privileged, &self.point.device) {
-            let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), "2048");
-        }
     }
 }
