@@ -58,7 +58,10 @@ impl MountPoint {
     /// INIT was answered, whose answer sets it too.
     pub fn widen_readahead(&self, kibibytes: u32) {
         if let (true, Some(device)) = (self.privileged, &self.device) {
-            let _ = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), kibibytes.to_string());
+            let _ = std::fs::write(
+                format!("/sys/class/bdi/{device}/read_ahead_kb"),
+                kibibytes.to_string(),
+            );
         }
     }
 
