@@ -191,7 +191,9 @@ class ServedMount implements Mount {
     const ready = this.#report('ready');
     this.#startWorkers();
     await Promise.race([ready, this.#firstFailure()]);
-    await this.#front.open(() => this.#sayFrontEnded());
+    const opened = this.#front.open(() => this.#sayFrontEnded());
+    opened.catch(() => {}); // When a thread dies first, that is the reason to tell.
+    await Promise.race([opened, this.#firstFailure()]);
     this.#mounted = true;
     this.#frontEnded.then(() => this.#end()).catch((error: unknown) => this.#onFailure(error));
     for (const [worker, task] of this.#tasks.entries()) {
@@ -362,6 +364,8 @@ class ServedMount implements Mount {
   /** Lets go of everything after a start that failed. */
   async abandon(): Promise<void> {
     this.#failed = true;
+    // Nothing may be mounted yet; what is must not keep anybody waiting.
+    await this.#front.abort().catch(() => undefined);
     await this.#stop();
   }
 

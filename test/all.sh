@@ -42,6 +42,6 @@ stage 'pjdfstest' node dist/test/posix/pjdfstest.js
 stage 'fsx' node dist/test/posix/fsx.js
 # The families whose calls a front translates; the rest is the same engine.
 stage 'mount tests over fuse-native' node dist/test/run.js --front fuse-native \
-  mount/append mount/attributes mount/create mount/links mount/rename mount/xattrs mount/statfs mount/worker-death mount/full-disk
+  mount/append mount/attributes mount/create mount/links mount/rename mount/xattrs mount/statfs mount/thread-death mount/full-disk
 stage 'demo' node dist/bin/demo.js --small --clean
 summary

@@ -22,12 +22,12 @@ export class KernelFront implements Front {
     }
   }
 
-  unmount(lazy: boolean): Promise<string | null> {
+  async unmount(lazy: boolean): Promise<string | null> {
     return native().unmount(this.#options.engine, lazy);
   }
 
-  abort(): Promise<void> {
-    return native().abort(this.#options.engine);
+  async abort(): Promise<void> {
+    await native().abort(this.#options.engine);
   }
 
   close(): void {

@@ -97,5 +97,6 @@ for (const [death, name] of DEATHS) {
         rmSync(storeDir, { recursive: true });
       }
     },
+    { needs: death.startsWith('front') ? 'front threads' : undefined },
   );
 }

@@ -294,9 +294,10 @@ export function family(options: MountOptions = {}): Family {
 export function mountTest(
   title: string,
   body: () => Promise<void>,
-  options: { root?: true; timeoutMs?: number } = {},
+  options: { root?: true; timeoutMs?: number; needs?: Need | undefined } = {},
 ): void {
   const plain = process.env['MILLRACE_TEST_DIR'] === undefined ? undefined : PLAIN;
-  const skip = plain ?? mountProblem() ?? (options.root ? rootProblem() : undefined) ?? false;
+  const root = options.root ? rootProblem() : undefined;
+  const skip = plain ?? mountProblem() ?? root ?? frontProblem(options.needs) ?? false;
   test(title, { skip, timeout: options.timeoutMs ?? 180_000 }, body);
 }

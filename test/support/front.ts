@@ -3,7 +3,13 @@ import { loadBinding } from '../../engine/front/fuse-native/binding.ts';
 import { FRONTS, type FrontKind } from '../../engine/front/front.ts';
 
 /** What a case may need of its front. */
-export type Need = 'nanoseconds' | 'one time' | 'names of one inode' | 'renameat2' | 'holes';
+export type Need =
+  | 'nanoseconds'
+  | 'one time'
+  | 'names of one inode'
+  | 'renameat2'
+  | 'holes'
+  | 'front threads';
 
 /** What only some fronts can, and why the others cannot. */
 const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
@@ -15,6 +21,7 @@ const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
       'libfuse 2 has an inode for each name, whose attributes are remembered apart',
     renameat2: 'libfuse 2 knows no flags of rename',
     holes: 'fuse-native knows no fallocate',
+    'front threads': 'over fuse-native the main thread is the front: it dies with the process',
   },
 };
 

@@ -109,7 +109,7 @@ export class FuseNativeFront implements Front {
     ].join(',')}`;
   }
 
-  unmount(lazy: boolean): Promise<string | null> {
+  async unmount(lazy: boolean): Promise<string | null> {
     return native().unmount(this.#options.engine, lazy);
   }
 
