@@ -113,7 +113,7 @@ mountTest(
       }
       assert.equal(await mount.umount(), 0, mount.stderr());
     }),
-  { root: true },
+  { root: true, needs: 'front threads' },
 );
 
 /** Why no core dump can be forced here. */

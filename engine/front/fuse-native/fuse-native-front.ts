@@ -2,7 +2,6 @@
  * The front for hosts where only libfuse 2 works: the npm binding `fuse-native` calls this thread, which queues on the
  * same rings as the kernel front. What it cannot do is listed in engine/front/README.md.
  */
-import { statfs } from 'node:fs/promises';
 import { MillraceError } from '../../errors.ts';
 import { native } from '../../native.ts';
 import type { Front, FrontOptions } from '../front.ts';
@@ -56,9 +55,6 @@ export class FuseNativeFront implements Front {
     });
     native().bridgeMounted(engine, directory, this.#mount as Buffer, ended);
     await initiated;
-    // Asked from a thread of libuv's pool. Once this is answered, so is the kernel's INIT.
-    await statfs(directory);
-    native().widenReadahead(engine, READAHEAD_KIB);
   }
 
   #attach(binding: Binding, options: string, onInit: () => void): void {
@@ -70,7 +66,9 @@ export class FuseNativeFront implements Front {
     const forget = (node: number, lookups: number): void => lanes.forget(node, lookups);
     const names = new Names({ forget, now: () => performance.now() });
     const onError = this.#onError;
-    const operations = new Operations({ binding, lanes, names, onInit, onError });
+    // The answer to INIT sets the read-ahead; the first request comes behind it.
+    const onServing = (): void => native().widenReadahead(engine, READAHEAD_KIB);
+    const operations = new Operations({ binding, lanes, names, onInit, onServing, onError });
     const { handlers, implemented } = operations;
     const record = Buffer.alloc(binding.sizeof_fuse_thread_t);
     const allocate = (bytes: number): Buffer => {

@@ -31,6 +31,8 @@ export interface OperationsOptions {
   readonly names: Names;
   /** libfuse is there: the mount stands. */
   readonly onInit: () => void;
+  /** The kernel makes its first request behind that. */
+  readonly onServing: () => void;
   /** Told of what must never happen; the program gets EIO. */
   readonly onError: (error: unknown) => void;
 }
@@ -48,6 +50,7 @@ export class Operations {
   readonly #handles = new Handles();
   /** Calls that wait for a lane, in order. */
   readonly #queue: (() => void)[] = [];
+  #serving = false;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
@@ -75,6 +78,10 @@ export class Operations {
   /** Runs `work` with a lane, as soon as there is one. `memory` is what the call came with. */
   #serve(call: Buffer, work: Work, memory?: Buffer): void {
     if (this.#lanes.hasFailed) return this.#end(call, -EIO, memory);
+    if (!this.#serving) {
+      this.#serving = true;
+      this.#options.onServing();
+    }
     const lane = this.#lanes.take();
     if (lane === undefined) {
       this.#queue.push(() => this.#serve(call, work, memory));

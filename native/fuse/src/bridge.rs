@@ -9,7 +9,7 @@
 //! A lane carries one request at a time, and its answer is copied once, to where the caller wants it. What a front
 //! answers itself (WRITE) is the result of `submit`. Nothing here waits: a request for which there is no room is refused
 //! with [`FULL`], and `room` is called once when it may be tried again.
-use crate::protocol::opcode::FORGET;
+use crate::protocol::opcode::{FORGET, READ, WRITE};
 use crate::protocol::{Head, Request};
 use crate::serve::Front;
 use millrace_core::{Engine, Region, ReplySink, SINK_FD};
@@ -194,6 +194,10 @@ impl Bridge {
         destination: Region,
     ) -> i32 {
         let Some(cell) = self.lanes.cells.get(number as usize) else { return -libc::EINVAL };
+        if opcode_moves_content(order.opcode) {
+            hide(body[1].as_ptr(), body[1].len());
+            hide(destination.base, destination.bytes);
+        }
         let mut front = lock(&self.front);
         if !self.engine.has_room() {
             let (wanted, some) = &*self.wanted;
@@ -256,6 +260,24 @@ impl Drop for Bridge {
             let _ = usher.join();
         }
     }
+}
+
+fn opcode_moves_content(opcode: u32) -> bool {
+    matches!(opcode, READ | WRITE)
+}
+
+/// Leave the pages of a library's buffer out of core dumps (invariant 2). Best effort: what is beside it goes with it.
+fn hide(base: *const u8, bytes: usize) {
+    const PAGE_BYTES: usize = 4096;
+    if bytes == 0 {
+        return;
+    }
+    let before = base.addr() % PAGE_BYTES;
+    let length = (before + bytes).next_multiple_of(PAGE_BYTES);
+    // SAFETY: pages that hold the buffer; the advice changes nothing that is in them.
+    unsafe {
+        libc::madvise(base.wrapping_sub(before).cast_mut().cast(), length, libc::MADV_DONTDUMP)
+    };
 }
 
 /// Wait for room on behalf of a thread that must not wait.
