@@ -8,6 +8,7 @@ import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { frontProblem } from '../support/front.ts';
 import { temporaryDirectory, withMount } from '../support/mount.ts';
 import { repositoryRoot } from '../support/repository.ts';
 
@@ -57,7 +58,9 @@ async function play(name: string, words: readonly string[]): Promise<string> {
 }
 
 for (const [name, programs] of Object.entries(SCRIPTS)) {
-  test(`${name} works on a mount, and finds everything after a remount`, async (t) => {
+  // It compares the times of what it unpacks.
+  const skip = (name === 'archives' ? frontProblem('nanoseconds') : undefined) ?? false;
+  test(`${name} works on a mount, and finds everything after a remount`, { skip }, async (t) => {
     for (const program of programs) {
       assert.ok(
         await isInstalled(program),
