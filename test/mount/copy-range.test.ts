@@ -89,18 +89,22 @@ both('any range to anywhere, between writes and truncations', async (p) => {
   for (const name of ['a', 'b']) await p.ok('hash', p.at(name));
 });
 
-mountOnly('a copy takes no space in the store', async (mount, p) => {
-  await p.own('open', 's', p.at('source'), ['O_RDWR', 'O_CREAT']);
-  await p.own('write', 's', { seed: 1, length: 64 * MIB });
-  await p.own('fsync', 's');
-  const before = storedBytes(join(mount.storeDir, 'chunks'));
-  await p.own('open', 't', p.at('target'), ['O_RDWR', 'O_CREAT']);
-  for (let copy = 0; copy < 8; copy++) {
-    await p.own('copy_range', 's', 't', 64 * MIB, 0, copy * 64 * MIB + copy);
-  }
-  await p.own('fsync', 't');
-  assert.equal(storedBytes(join(mount.storeDir, 'chunks')), before);
-});
+mountOnly(
+  'a copy takes no space in the store',
+  async (mount, p) => {
+    await p.own('open', 's', p.at('source'), ['O_RDWR', 'O_CREAT']);
+    await p.own('write', 's', { seed: 1, length: 64 * MIB });
+    await p.own('fsync', 's');
+    const before = storedBytes(join(mount.storeDir, 'chunks'));
+    await p.own('open', 't', p.at('target'), ['O_RDWR', 'O_CREAT']);
+    for (let copy = 0; copy < 8; copy++) {
+      await p.own('copy_range', 's', 't', 64 * MIB, 0, copy * 64 * MIB + copy);
+    }
+    await p.own('fsync', 't');
+    assert.equal(storedBytes(join(mount.storeDir, 'chunks')), before);
+  },
+  'copies',
+);
 
 function storedBytes(directory: string): number {
   const entries = readdirSync(directory, { recursive: true, withFileTypes: true });

@@ -56,7 +56,7 @@ export interface Family {
   /** A case that runs on both places and is compared. */
   both(title: string, body: (place: Place) => Promise<void>, options?: CaseOptions): void;
   /** A case of the mount alone; skipped where a plain directory stands in its place. */
-  mountOnly(title: string, body: (mount: Mount, place: Place) => Promise<void>): void;
+  mountOnly(title: string, body: (mount: Mount, place: Place) => Promise<void>, needs?: Need): void;
 }
 
 class CasePlace implements Place {
@@ -278,9 +278,10 @@ export function family(options: MountOptions = {}): Family {
         await compareBoth(...pair, body, how.trees);
       });
     },
-    mountOnly(title, body) {
+    mountOnly(title, body, needs) {
       const plain = process.env['MILLRACE_TEST_DIR'] === undefined ? undefined : PLAIN;
-      test(title, { skip: problem ?? plain ?? false, timeout: 120_000 }, async () => {
+      const skip = problem ?? plain ?? frontProblem(needs) ?? false;
+      test(title, { skip, timeout: 120_000 }, async () => {
         await ground.ready();
         number += 1;
         const where = place(ground, `case-${number}`, true);

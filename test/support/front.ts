@@ -9,6 +9,7 @@ export type Need =
   | 'names of one inode'
   | 'renameat2'
   | 'holes'
+  | 'copies'
   | 'front threads';
 
 /** What only some fronts can, and why the others cannot. */
@@ -21,6 +22,7 @@ const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
       'libfuse 2 has an inode for each name, whose attributes are remembered apart',
     renameat2: 'libfuse 2 knows no flags of rename',
     holes: 'fuse-native knows no fallocate',
+    copies: 'fuse-native knows no copy_file_range: the kernel copies the bytes',
     'front threads': 'over fuse-native the main thread is the front: it dies with the process',
   },
 };
