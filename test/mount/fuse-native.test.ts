@@ -2,15 +2,31 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
-import { open, readdir, readFile, rename, rmdir, unlink, writeFile } from 'node:fs/promises';
+import { rmSync, statfsSync } from 'node:fs';
+import {
+  mkdir,
+  open,
+  readFile,
+  readdir,
+  rename,
+  rmdir,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { loadBinding } from '../../engine/front/fuse-native/binding.ts';
 import { bindingProblem } from '../support/front.ts';
 import { mountTest } from '../support/family.ts';
-import { type MountOptions, runMillrace, startMount, destroyMount } from '../support/mount.ts';
+import {
+  type MountOptions,
+  eventually,
+  runMillrace,
+  startMount,
+  destroyMount,
+} from '../support/mount.ts';
 import {
   type Mount,
   mountProblem,
@@ -115,6 +131,37 @@ frontTest('a directory goes while a file that was in it is open', {}, async (mou
   await file.close();
   assert.equal(await mount.umount(), 0, mount.stderr());
 });
+
+/** Inodes that the tree has. */
+function inodesOf(mount: Mount): number {
+  const { files, ffree } = statfsSync(mount.dir);
+  return files - ffree;
+}
+
+for (const ttlMs of [0, 5000]) {
+  const flags = ['-o', `meta_ttl_ms=${ttlMs},commit_interval=100`];
+  const title = `what has lost its last name is forgotten, and deleted (names kept ${ttlMs} ms)`;
+  frontTest(title, { flags }, async (mount) => {
+    const before = inodesOf(mount);
+    const path = (name: string): string => join(mount.dir, name);
+    const opened = await Promise.all(
+      ['a', 'b', 'c', 'd'].map((name) => open(path(name), 'w').then((file) => ({ name, file }))),
+    );
+    await mkdir(path('directory'));
+    await symlink('target', path('link'));
+    await unlink(path('a'));
+    await rename(path('b'), path('c'));
+    await opened[3].file.close();
+    await unlink(path('d'));
+    await rmdir(path('directory'));
+    await unlink(path('link'));
+    await rename(path('c'), path('e'));
+    for (const { name, file } of opened) if (name !== 'd') await file.close();
+    await unlink(path('e'));
+    assert.ok(await eventually(() => inodesOf(mount) === before, 20_000), `${inodesOf(mount)}`);
+    assert.equal(await mount.umount(), 0, mount.stderr());
+  });
+}
 
 const FRESH = ['-o', 'meta_ttl_ms=0'];
 

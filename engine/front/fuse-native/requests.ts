@@ -127,6 +127,8 @@ export class Requests {
     if (hidden !== 0) return this.#unhide(lane, hidden);
     // A directory is not empty while a doomed name stands in it.
     await (opcode === OPCODE.RMDIR ? this.takeAllAway(lane) : this.#takeAway(lane, place));
+    const node = await this.#meet(lane, place);
+    if (node < 0) return node;
     const bytes = lane.text(0, place.name);
     if (bytes < 0) return bytes;
     const removed = await this.#lanes.ask(lane, opcode, place.parent, bytes);
@@ -147,6 +149,7 @@ export class Requests {
     await this.#takeAway(lane, from);
     // A doomed target is replaced in one step; where it cannot be replaced, it goes first.
     const doomed = this.#hidden.take(to.parent, to.name);
+    if (doomed === undefined) await this.#meet(lane, to);
     const renamed = await this.#rename(lane, from, to);
     if (renamed >= 0 || doomed === undefined) return renamed;
     await this.#unlink(lane, doomed);
@@ -162,6 +165,14 @@ export class Requests {
     this.#names.drop(from.parent, from.name);
     this.#names.drop(to.parent, to.name);
     return this.checked(renamed);
+  }
+
+  /**
+   * Sees to it that an inode which is about to lose a name is one that FORGET will be sent for: an inode without a name
+   * lives until then. Yields it, or -errno.
+   */
+  #meet(lane: Lane, place: Place): Promise<number> {
+    return this.nodeAt(lane, place);
   }
 
   // ---- files that are open and have lost their name ----
