@@ -22,12 +22,21 @@ export interface Native {
     timeoutMicros: number,
   ): number;
   arm(engine: number, worker: number): boolean;
-  /** Memory of the calling thread for the three below: equal parts for the key, what goes in, and what comes out. */
+  /** Memory of the calling thread for the five below: equal parts for the key, what goes in, and what comes out. */
   setScratch(view: Uint8Array): void;
   seal(engine: number, keyBytes: number, plainBytes: number): number;
   /** Bytes, or -1 when the value is not authentic. */
   unseal(engine: number, keyBytes: number, sealedBytes: number): number;
   nameHash(engine: number, ino: number, nameBytes: number): void;
+  /** Keyed hash of what lies in the scratch memory: 32 bytes. */
+  treeHash(engine: number, partBytes: number): void;
+  /** Id of the chunk that holds what lies in the scratch memory, and so many zeros: 32 bytes. */
+  chunkId(engine: number, plainBytes: number, zeros: number): void;
+  /**
+   * Id of the chunk that would hold these pieces, read on a thread of Node's pool. Ten words each:
+   * offset, bytes, the chunk's id or, for zeros, eight zeros.
+   */
+  contentId(engine: number, pieces: Uint32Array): Promise<Buffer>;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;

@@ -48,9 +48,17 @@ export declare function callOpenFlags(call: Uint8Array): number
 
 /** Copy a text of a call (0: path, 1: second path, 2: name of an xattr); its bytes, which may be more than fit. */
 export declare function callText(call: Uint8Array, which: number, out: Uint8Array): number
+/** The id (32 bytes) of the chunk that holds the scratch memory's input and so many zeros behind it. */
+export declare function chunkId(id: number, plainBytes: number, zeros: number): void
 
 /** Wipe plaintext and let go of the shared memory. Workers must have left their loops. Main thread only. */
 export declare function close(id: number): void
+
+/**
+ * The id of the chunk that would hold these pieces: ten words each, see `PIECE_WORDS`. Rejects with EIO's text when one of
+ * them cannot be read.
+ */
+export declare function contentId(id: number, words: Uint32Array): Promise<Buffer>
 
 /** Keep key material out of core dumps and away from other processes of the same user. Main thread only. */
 export declare function harden(): void
@@ -112,7 +120,7 @@ export declare function poll(id: number, worker: number, consumed: number, words
 export declare function seal(id: number, keyBytes: number, plainBytes: number): number
 
 /**
- * Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal
+ * Register the calling thread's scratch memory for `seal`, `unseal` and the hashes: three equal
  * parts for the key, what goes in, and what comes out. Numbers are cheaper to pass than views.
  *
  * The thread keeps the view for as long as it calls any of the three.
@@ -130,6 +138,9 @@ export declare function space(id: number): Array<number>
 
 /** Make every worker and mover leave its loop. */
 export declare function stop(id: number): void
+
+/** The keyed hash (32 bytes) of a part of a tree, from and to the scratch memory. */
+export declare function treeHash(id: number, partBytes: number): void
 
 /** Unmount; the reason when it is refused. */
 export declare function unmount(id: number, lazy: boolean): Promise<string | null>

@@ -7,6 +7,7 @@
 #![expect(clippy::must_use_candidate, reason = "JavaScript has no such notion")]
 
 pub mod front;
+pub mod digest;
 mod registry;
 
 use millrace_core::{Config, Engine, Memory, Region, hide_stack};
@@ -189,7 +190,7 @@ pub fn arm(id: u32, worker: u32) -> Result<bool> {
     Ok(engine(id)?.arm(worker as usize))
 }
 
-/// Register the calling thread's scratch memory for `seal`, `unseal` and `name_hash`: three equal
+/// Register the calling thread's scratch memory for `seal`, `unseal` and the hashes: three equal
 /// parts for the key, what goes in, and what comes out. Numbers are cheaper to pass than views.
 ///
 /// The thread keeps the view for as long as it calls any of the three.
@@ -264,6 +265,33 @@ pub fn name_hash(id: u32, ino: f64, name_bytes: u32) -> Result<()> {
         out.get_mut(..hash.len()).map(|out| out.copy_from_slice(&hash))
     })?
     .ok_or_else(|| failed("a name hash needs 16 bytes"))
+}
+
+/// The keyed hash (32 bytes) of a part of a tree, from and to the scratch memory.
+#[napi]
+pub fn tree_hash(id: u32, part_bytes: u32) -> Result<()> {
+    let engine = engine(id)?;
+    with_scratch(0, part_bytes, |Arguments { input, out, .. }| {
+        put_hash(out, &engine.vault.tree_hash(input))
+    })?
+}
+
+/// The id (32 bytes) of the chunk that holds the scratch memory's input and so many zeros behind it.
+#[napi]
+pub fn chunk_id(id: u32, plain_bytes: u32, zeros: u32) -> Result<()> {
+    let engine = engine(id)?;
+    with_scratch(0, plain_bytes, |Arguments { input, out, .. }| {
+        let mut hasher = engine.vault.chunk_hasher();
+        hasher.update(input);
+        hasher.update_zeros(zeros as usize);
+        put_hash(out, &hasher.id().0)
+    })?
+}
+
+fn put_hash(out: &mut [u8], hash: &[u8; 32]) -> Result<()> {
+    let out = out.get_mut(..hash.len()).ok_or_else(|| failed("a hash needs 32 bytes"))?;
+    out.copy_from_slice(hash);
+    Ok(())
 }
 
 /// Space of the store in bytes: total, free.

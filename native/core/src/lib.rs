@@ -7,6 +7,8 @@
 #[cfg(not(loom))]
 mod command;
 #[cfg(not(loom))]
+mod digest;
+#[cfg(not(loom))]
 mod engine;
 #[cfg(not(loom))]
 mod frames;
@@ -29,6 +31,8 @@ mod sync;
 #[cfg(not(loom))]
 mod worker;
 
+#[cfg(not(loom))]
+pub use digest::Piece;
 #[cfg(not(loom))]
 pub use engine::{Config, Engine, Wake};
 #[cfg(not(loom))]

@@ -393,7 +393,7 @@ impl Engine {
     }
 
     /// Read a range of a chunk into `segments`; tells where it lies. Damage is reported with the chunk's id.
-    fn open_range(
+    pub(crate) fn open_range(
         &self,
         id: &ChunkId,
         offset: usize,

@@ -121,11 +121,17 @@ impl Head {
 
 /// A file handle as the tree worker made it: inode slot in the low word, flags above.
 pub(crate) mod handle {
+    use millrace_layout::NONE;
+
     /// Opened for writing.
     pub(crate) const WRITE: u64 = 1 << 32;
     /// The inode slot.
     pub(crate) fn slot(handle: u64) -> usize {
         (handle & 0xffff_ffff) as usize
+    }
+    /// Whether it has no slot: a directory, or a virtual file, which the tree worker serves.
+    pub(crate) fn is_virtual(handle: u64) -> bool {
+        handle as u32 == NONE
     }
 }
 

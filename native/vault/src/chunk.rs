@@ -138,7 +138,45 @@ fn cut(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
         .map(move |n| (n, SEGMENT_BYTES.min(bytes - n * SEGMENT_BYTES)))
 }
 
+/// Makes the id of a chunk from plaintext that comes in parts.
+pub struct ChunkHasher(blake3::Hasher);
+
+impl ChunkHasher {
+    /// Add plaintext behind what came before.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// Add so many zeros.
+    pub fn update_zeros(&mut self, mut bytes: usize) {
+        const ZEROS: [u8; SEGMENT_BYTES] = [0; SEGMENT_BYTES];
+        while bytes > 0 {
+            let part = bytes.min(ZEROS.len());
+            self.0.update(&ZEROS[..part]);
+            bytes -= part;
+        }
+    }
+
+    /// The id of the chunk whose plaintext was added.
+    #[must_use]
+    pub fn id(&self) -> ChunkId {
+        ChunkId(*self.0.finalize().as_bytes())
+    }
+}
+
+impl std::fmt::Debug for ChunkHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChunkHasher")
+    }
+}
+
 impl Vault {
+    /// Starts the id of a chunk.
+    #[must_use]
+    pub fn chunk_hasher(&self) -> ChunkHasher {
+        ChunkHasher(blake3::Hasher::new_keyed(&self.keys().id))
+    }
+
     /// The id of the chunk whose plaintext is these parts, one behind the other.
     pub fn chunk_id_of<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> ChunkId {
         let mut hasher = blake3::Hasher::new_keyed(&self.keys().id);

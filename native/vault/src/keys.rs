@@ -12,6 +12,7 @@ mod label {
     pub(super) const CHUNK: &[u8] = b"millrace v1 chunk key epoch 1";
     pub(super) const NAME: &[u8] = b"millrace v1 name key";
     pub(super) const VALUE: &[u8] = b"millrace v1 value key epoch 1";
+    pub(super) const TREE: &[u8] = b"millrace v1 tree key";
     pub(super) const CHECK: &[u8] = b"millrace v1 check";
 }
 
@@ -22,6 +23,7 @@ pub(crate) struct Keys {
     pub(crate) chunk: [u8; 32],
     pub(crate) name: [u8; 32],
     pub(crate) value: [u8; 32],
+    pub(crate) tree: [u8; 32],
     check: [u8; 32],
 }
 
@@ -120,6 +122,7 @@ impl Vault {
         derive(&prk, label::CHUNK, &mut keys.chunk);
         derive(&prk, label::NAME, &mut keys.name);
         derive(&prk, label::VALUE, &mut keys.value);
+        derive(&prk, label::TREE, &mut keys.tree);
         derive(&prk, label::CHECK, &mut keys.check);
         Self { page, salt_prefix: random(), salt_counter: AtomicU64::new(0) }
     }
@@ -153,5 +156,11 @@ impl Vault {
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         hash
+    }
+
+    /// Keyed hash of a part of a tree, as the hash of a namespace is made of.
+    #[must_use]
+    pub fn tree_hash(&self, part: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.keys().tree, part).as_bytes()
     }
 }

@@ -11,7 +11,7 @@ mod value;
 #[cfg(test)]
 mod vectors;
 
-pub use chunk::{ChunkId, RawPiece};
+pub use chunk::{ChunkHasher, ChunkId, RawPiece};
 pub use header::{HEADER_BYTES, HeadBuf, Header};
 pub use keys::Vault;
 pub use value::VALUE_OVERHEAD_BYTES;
