@@ -19,7 +19,9 @@ export type ErrnoName =
   | 'ENOTEMPTY'
   | 'ENODATA'
   | 'EOPNOTSUPP'
-  | 'ENXIO';
+  | 'ENXIO'
+  | 'EXDEV'
+  | 'EAGAIN';
 
 /** The errnos that the tree answers with, as this machine numbers them. */
 export const ERRNO: Readonly<Record<ErrnoName, number>> = {
@@ -39,4 +41,6 @@ export const ERRNO: Readonly<Record<ErrnoName, number>> = {
   ENODATA: errno.ENODATA,
   EOPNOTSUPP: errno.EOPNOTSUPP,
   ENXIO: errno.ENXIO,
+  EXDEV: errno.EXDEV,
+  EAGAIN: errno.EAGAIN,
 };

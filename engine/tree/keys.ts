@@ -7,6 +7,7 @@
  * 'x' inode u64 region u32       content of one region of a file
  * 'a' inode u64 name-hash[16]    an extended attribute
  * 'o' inode u64                  an inode that no name leads to
+ * 'n' name-hash[16]              a namespace
  * 's'                            counters
  * ```
  */
@@ -18,6 +19,7 @@ export const KEY = {
   REGION: 0x78,
   XATTR: 0x61,
   ORPHAN: 0x6f,
+  NAMESPACE: 0x6e,
   COUNTERS: 0x73,
 } as const;
 
@@ -50,7 +52,7 @@ export function u64At(key: Uint8Array, offset: number): number {
   return high * TWO_32 + low;
 }
 
-/** The number that follows the first byte of each key but the counters'. */
+/** The number that follows the first byte of each key but those of namespaces and counters. */
 export function inodeOf(key: Uint8Array): number {
   return u64At(key, 1);
 }
@@ -102,6 +104,7 @@ export class KeyMaker {
   readonly #orphan = new KeyBuffer(KEY.ORPHAN, PREFIX_BYTES);
   readonly #name = new KeyBuffer(KEY.NAME, HASHED_BYTES);
   readonly #xattr = new KeyBuffer(KEY.XATTR, HASHED_BYTES);
+  readonly #namespace = new KeyBuffer(KEY.NAMESPACE, 1 + NAME_HASH_BYTES);
   readonly #region = new KeyBuffer(KEY.REGION, REGION_KEY_BYTES);
 
   inode(ino: number): Uint8Array {
@@ -126,6 +129,11 @@ export class KeyMaker {
     return this.#xattr.bytes;
   }
 
+  namespace(hash: Uint8Array): Uint8Array {
+    this.#namespace.bytes.set(hash, 1);
+    return this.#namespace.bytes;
+  }
+
   region(ino: number, region: number): Uint8Array {
     putU64(this.#region.view, 1, ino);
     this.#region.view.setUint32(PREFIX_BYTES, region);
@@ -148,6 +156,13 @@ export function allOfInode(kind: number, ino: number): KeyRange {
   putU64(from.view, 1, ino);
   putU64(to.view, 1, ino + 1);
   return { from: from.bytes, to: to.bytes };
+}
+
+/** All keys of one kind that belong to an inode and lie behind `key`. */
+export function allBehind(key: Uint8Array): KeyRange {
+  const from = new Uint8Array(key.length + 1);
+  from.set(key);
+  return { from, to: allOfInode(key[0], inodeOf(key)).to };
 }
 
 /** The names of a directory whose cookies are larger than `cookie`. */

@@ -129,8 +129,9 @@ function newInode(
     mtime: now,
     ctime: now,
     btime: now,
-    parent: isDir ? directory.ino : 0,
+    parent: directory.ino,
     target: target === undefined ? NO_BYTES : new Uint8Array(target),
+    namespace: directory.namespace,
   };
 }
 
@@ -170,7 +171,7 @@ export function createUnnamed(
   if (directory.nlink === 0) return ERRNO.ENOENT;
   const ino = session.allocate();
   if (ino === undefined) return ERRNO.EIO;
-  const inode: Inode = { ...newInode(directory, { ino, creation, now }), nlink: 0 };
+  const inode: Inode = { ...newInode(directory, { ino, creation, now }), nlink: 0, parent: 0 };
   session.put(session.keys.orphan(ino), session.codec.encodeOrphan());
   session.save(inode);
   return inode;
@@ -211,9 +212,11 @@ export function link(
   const errno = checkFree(session, directory, name);
   if (errno !== 0) return errno;
   if (isDirectory(inode)) return ERRNO.EPERM;
+  if (inode.namespace !== directory.namespace) return ERRNO.EXDEV;
   if (inode.nlink === 0 && !unnamed) return ERRNO.ENOENT;
   if (inode.nlink >= LINKS_MAX) return ERRNO.EMLINK;
-  const linked: Inode = { ...inode, nlink: inode.nlink + 1, ctime: now };
+  const hint = inode.nlink === 0 ? directory.ino : inode.parent;
+  const linked: Inode = { ...inode, nlink: inode.nlink + 1, ctime: now, parent: hint };
   if (inode.nlink === 0) session.remove(session.keys.orphan(ino));
   putName(session, parent, { name, ino, type: typeOf(inode.mode) });
   session.save(linked);

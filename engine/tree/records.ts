@@ -17,11 +17,14 @@ import type { Attributes, Extent, RegionContent } from './types.ts';
  */
 export interface Inode extends Attributes {
   /**
-   * The directory that a directory lies in (the root's is the root); 0 for what is no directory.
+   * The directory that a directory lies in (a root's is itself). For everything else the directory
+   * of one of its names, or 0 when that is not known: only a hint, and the name may be gone.
    */
   readonly parent: number;
   /** Target of a symbolic link; empty for everything else. */
   readonly target: Uint8Array;
+  /** Root directory of the namespace that it belongs to, for good. */
+  readonly namespace: number;
 }
 
 /** A name in a directory. */
@@ -48,6 +51,9 @@ export interface Counters {
 
 /** Nothing: the target of what is no symbolic link. */
 export const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+/** Inode number of the root directory of the default namespace. */
+export const ROOT_INO: 1 = 1;
 
 const VERSION = 1;
 const INODE_FIELDS = 16;
@@ -85,8 +91,10 @@ export class RecordCodec {
       inode.parent,
     ];
     const sparse = isRegular(inode) && inode.allocated !== inode.size;
-    if (inode.target.length > 0 || sparse) fields.push(inode.target);
-    if (sparse) fields.push(inode.allocated);
+    const named = inode.namespace !== ROOT_INO;
+    if (inode.target.length > 0 || sparse || named) fields.push(inode.target);
+    if (sparse || named) fields.push(inode.allocated);
+    if (named) fields.push(inode.namespace);
     return this.#encode(fields);
   }
 
@@ -101,7 +109,8 @@ export class RecordCodec {
     if (!(target instanceof Uint8Array)) return undefined;
     const whole = isRegular({ mode: numbers[1] }) ? numbers[6] : 0;
     const allocated = fields[INODE_FIELDS + 1] ?? whole;
-    if (typeof allocated !== 'number') return undefined;
+    const namespace = fields[INODE_FIELDS + 2] ?? ROOT_INO;
+    if (typeof allocated !== 'number' || typeof namespace !== 'number') return undefined;
     return {
       ino,
       mode: numbers[1],
@@ -117,6 +126,7 @@ export class RecordCodec {
       btime: { seconds: numbers[13], nanoseconds: numbers[14] },
       parent: numbers[15],
       target,
+      namespace,
     };
   }
 

@@ -48,6 +48,7 @@ export function rename(session: Session, request: Renaming): Result<{ replaced: 
   if (source.record === undefined || source.inode === undefined) return ERRNO.ENOENT;
   const target = findEnd(session, request.newParent, request.newName);
   if (typeof target === 'number') return target;
+  if (source.directory.namespace !== target.directory.namespace) return ERRNO.EXDEV;
   const errno = check(session, { source: source.inode, from: source, to: target, flags });
   if (errno !== 0) return errno;
   if (source.record.ino === target.record?.ino) return { replaced: 0 };
@@ -109,7 +110,7 @@ function move(session: Session, from: End, to: End, now: Time): Result<{ replace
   const isDir = isDirectory(inode);
   session.remove(session.keys.name(from.directory.ino, hashOf(session, from)));
   putName(session, to.directory.ino, { ...record, name: to.name });
-  session.save({ ...inode, parent: isDir ? to.directory.ino : 0, ctime: now });
+  session.save({ ...inode, parent: parentOf(inode, from.directory, to.directory), ctime: now });
   let replaced = 0;
   if (to.inode !== undefined) {
     replaced = dropLink(session, to.inode, now).nlink === 0 ? to.inode.ino : 0;
@@ -130,8 +131,8 @@ function exchange(session: Session, from: End, to: End, now: Time): Result<{ rep
   const target = to.inode as Inode;
   putName(session, to.directory.ino, { ...(from.record as NameRecord), name: to.name });
   putName(session, from.directory.ino, { ...(to.record as NameRecord), name: from.name });
-  session.save({ ...source, parent: parentOf(source, to.directory), ctime: now });
-  session.save({ ...target, parent: parentOf(target, from.directory), ctime: now });
+  session.save({ ...source, parent: parentOf(source, from.directory, to.directory), ctime: now });
+  session.save({ ...target, parent: parentOf(target, to.directory, from.directory), ctime: now });
   const links = Number(isDirectory(target)) - Number(isDirectory(source));
   touchParents(session, {
     from: from.directory,
@@ -143,8 +144,12 @@ function exchange(session: Session, from: End, to: End, now: Time): Result<{ rep
   return { replaced: 0 };
 }
 
-function parentOf(inode: Inode, directory: Inode): number {
-  return isDirectory(inode) ? directory.ino : 0;
+/**
+ * The parent of an inode that moved. The hint of a file with several names changes only with the
+ * name that it means: whoever relies on it hears of a change of that directory.
+ */
+function parentOf(inode: Inode, from: Inode, to: Inode): number {
+  return isDirectory(inode) || inode.parent === from.ino ? to.ino : inode.parent;
 }
 
 /** Saves both directories; they may be the same one. */

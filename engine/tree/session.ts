@@ -20,6 +20,14 @@ export interface SessionOptions {
   onDamage: (description: string) => void;
 }
 
+/** Hears of changes while the session has it as `observer`. */
+export interface SessionObserver {
+  /** An inode has changed, or what belongs to it: content, attributes, or names in a directory. */
+  saved(inode: Inode): void;
+  /** Nothing that was read before need be so any more. */
+  forgot(): void;
+}
+
 /** Counters as they were when a transaction began. */
 interface CounterState {
   nextIno: number;
@@ -57,6 +65,7 @@ export class Session {
    * just before.
    */
   isHashedMissing = false;
+  observer: SessionObserver | undefined = undefined;
 
   constructor(options: SessionOptions) {
     this.#kv = options.kv;
@@ -92,6 +101,7 @@ export class Session {
     this.#young = new Map();
     this.#old = new Map();
     this.isHashedMissing = false;
+    this.observer?.forgot();
   }
 
   /**
@@ -167,19 +177,20 @@ export class Session {
   load(ino: number): Inode | Errno {
     const known = this.#dirty.get(ino) ?? this.#young.get(ino);
     if (known !== undefined) return known;
-    const old = this.#old.get(ino);
-    if (old !== undefined) {
-      this.#remember(old);
-      return old;
-    }
+    const inode = this.peek(ino);
+    if (typeof inode !== 'number') this.#remember(inode);
+    return inode;
+  }
+
+  /** As `load`, for who walks through many: what was not in memory is not kept there. */
+  peek(ino: number): Inode | Errno {
+    const known = this.#dirty.get(ino) ?? this.#young.get(ino) ?? this.#old.get(ino);
+    if (known !== undefined) return known;
     const key = this.keys.inode(ino);
     const plain = this.get(key);
     if (plain === undefined) return ERRNO.ENOENT;
     if (typeof plain === 'number') return plain;
-    const inode = this.codec.decodeInode(plain, ino);
-    if (inode === undefined) return this.damaged(key, 'is no inode');
-    this.#remember(inode);
-    return inode;
+    return this.codec.decodeInode(plain, ino) ?? this.damaged(key, 'is no inode');
   }
 
   /** Makes this the inode's state; it is written when the transaction ends. */
@@ -187,6 +198,7 @@ export class Session {
     this.#writable();
     this.#dirty.set(inode.ino, inode);
     this.#remember(inode);
+    this.observer?.saved(inode);
   }
 
   /** Deletes the inode's record. */

@@ -2,15 +2,18 @@ import type { Kv } from '../kv/kv.ts';
 import * as attributes from './attributes.ts';
 import { type CopiedRange, copiedContent } from './copy.ts';
 import { ERRNO } from './errno.ts';
+import { type TreeDigest, TreeHasher } from './hasher.ts';
 import { KeyMaker } from './keys.ts';
 import * as names from './names.ts';
 import type { Creation } from './names.ts';
-import { type Inode, NO_BYTES, RecordCodec } from './records.ts';
+import * as namespaces from './namespaces.ts';
+import type { Namespace } from './namespaces.ts';
+import { RecordCodec, ROOT_INO } from './records.ts';
 import * as regions from './regions.ts';
 import type { ContentUpdate } from './regions.ts';
 import { rename } from './rename.ts';
 import { seek } from './seek.ts';
-import { S_IFDIR, S_IFLNK, typeOf } from './mode.ts';
+import { S_IFLNK, typeOf } from './mode.ts';
 import { Session } from './session.ts';
 import type {
   Attributes,
@@ -26,8 +29,7 @@ import type {
 } from './types.ts';
 import * as xattrs from './xattrs.ts';
 
-/** Inode number of the root directory. */
-export const ROOT_INO: 1 = 1;
+export { ROOT_INO };
 
 /** What a {@link Tree} stands on. */
 export interface TreeOptions {
@@ -71,8 +73,24 @@ export class Tree {
       const now = this.#clock();
       this.#session.initialize(ROOT_INO + 1);
       this.#session.countOne();
-      this.#session.save(rootOf(owner, now));
+      this.#session.save(namespaces.newRoot(ROOT_INO, owner, now));
     });
+  }
+
+  /** The root directory of a namespace, which is made unless there is one; EIO, EINVAL. */
+  openNamespace(name: Uint8Array, owner: Owner): Result<Namespace> {
+    const request = { name, owner, now: this.#clock() };
+    return this.transact(() => namespaces.open(this.#session, request));
+  }
+
+  /** All namespaces, the default one first. */
+  namespaces(): Result<Namespace[]> {
+    return namespaces.list(this.#session);
+  }
+
+  /** Who tells what trees below directories are; one for each Tree at most. */
+  newHasher(digest: TreeDigest, wake: () => void): TreeHasher {
+    return new TreeHasher(this.#session, digest, wake);
   }
 
   /**
@@ -250,25 +268,6 @@ export class Tree {
   saveCounters(): void {
     this.#session.saveCounters();
   }
-}
-
-function rootOf(owner: Owner, now: Time): Inode {
-  return {
-    ino: ROOT_INO,
-    mode: S_IFDIR | 0o755,
-    nlink: 2,
-    uid: owner.uid,
-    gid: owner.gid,
-    rdev: 0,
-    size: names.DIRECTORY_BYTES,
-    allocated: 0,
-    atime: now,
-    mtime: now,
-    ctime: now,
-    btime: now,
-    parent: ROOT_INO,
-    target: NO_BYTES,
-  };
 }
 
 /** The system's clock; its resolution is a millisecond, finer than the kernel's own for files. */
