@@ -1,5 +1,6 @@
 /** Reads the words of the command line: sizes, counts and -o options, each with its range. */
 import { InvalidArgumentError } from 'commander';
+import { NAMESPACES_MAX, namespaceNameProblem } from '../engine/namespace-name.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
@@ -59,6 +60,20 @@ export function countIn(range: Range): (text: string) => number {
   };
 }
 
+/** Adds a namespace to those of the flags before it; throws for a name that none can have, or that was given. */
+export function namespacesWith(name: string, before: readonly string[] | undefined): string[] {
+  const problem = namespaceNameProblem(name);
+  if (problem !== undefined) {
+    throw new InvalidArgumentError(`"${name}" cannot be a namespace: ${problem}.`);
+  }
+  const names = before ?? [];
+  if (names.includes(name)) throw new InvalidArgumentError(`"${name}" is named twice.`);
+  if (names.length === NAMESPACES_MAX) {
+    throw new InvalidArgumentError(`A mount shows ${NAMESPACES_MAX} namespaces at most.`);
+  }
+  return [...names, name];
+}
+
 /** The options of -o, as the engine takes them: `true` is an option without a value. */
 export type MountFlags = Record<string, string | true>;
 
@@ -81,9 +96,10 @@ export const MOUNT_OPTIONS: Readonly<Record<string, KnownOption>> = {
     wants: 'milliseconds from 0 to 3600000',
   },
   commit_interval: {
-    says: 'commit what is dirty after so many milliseconds without an fsync (default 5000)',
-    check: (value) => milliseconds(3_600_000)(value) && Number(value) >= 10,
-    wants: 'milliseconds from 10 to 3600000',
+    says: 'commit what is dirty after so many milliseconds (default 5000); 0: only when asked',
+    check: (value) =>
+      milliseconds(3_600_000)(value) && (Number(value) >= 10 || Number(value) === 0),
+    wants: '0, or milliseconds from 10 to 3600000',
   },
   allow_other: {
     says: 'let other users in (needs user_allow_other in /etc/fuse.conf unless root mounts)',

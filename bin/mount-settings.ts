@@ -1,6 +1,7 @@
 /** What one `millrace mount` was asked to do, after defaults and environment. */
 import path from 'node:path';
 import type { FrontKind } from '../engine/front/front.ts';
+import { DEFAULT_NAMESPACE } from '../engine/namespace-name.ts';
 import type { MountFlags } from './flags.ts';
 import { formatSize } from './flags.ts';
 import { defaultKeyFile, defaultStore, mountPointPath } from './paths.ts';
@@ -13,6 +14,7 @@ export interface MountArguments {
   front: FrontKind;
   fuseThreads?: number;
   slab?: number;
+  namespace?: string[];
   option: MountFlags;
   foreground?: boolean;
   json?: boolean;
@@ -29,6 +31,8 @@ export interface MountSettings {
   front: FrontKind;
   fuseThreads: number | undefined;
   slabBytes: number | undefined;
+  /** Namespaces to show; at least one. */
+  namespaces: readonly string[];
   options: MountFlags;
 }
 
@@ -42,6 +46,7 @@ export function mountSettings(directory: string, flags: MountArguments): MountSe
     front: flags.front,
     fuseThreads: flags.fuseThreads,
     slabBytes: flags.slab,
+    namespaces: flags.namespace ?? [DEFAULT_NAMESPACE],
     options: flags.option,
   };
 }
@@ -56,6 +61,7 @@ export function mountCommandLine(settings: MountSettings): string[] {
   add('--front', settings.front);
   add('--fuse-threads', settings.fuseThreads);
   add('--slab', settings.slabBytes === undefined ? undefined : formatSize(settings.slabBytes));
+  for (const namespace of settings.namespaces) words.push(`--namespace=${namespace}`);
   for (const [name, value] of Object.entries(settings.options)) {
     words.push('-o', value === true ? name : `${name}=${value}`);
   }

@@ -38,6 +38,7 @@ async function openMount({ settings, log, readyFd }: ServeOptions): Promise<Moun
       directory: settings.mountPoint,
       store: settings.store,
       keyFile: settings.keyFile,
+      namespaces: settings.namespaces,
       options: settings.options,
       front,
       createStore: !storeExists(settings.store),

@@ -19,6 +19,7 @@ import type { Front, FrontKind } from './front/front.ts';
 import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
 import { KernelFront } from './front/kernel-front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES, header, TREE_WORKER } from './layout.ts';
+import { DEFAULT_NAMESPACE } from './namespace-name.ts';
 import { native } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
@@ -49,6 +50,11 @@ export interface MountOptions {
   fuseThreads?: number;
   /** Memory for data on its way, a multiple of FRAME_BYTES. */
   slabBytes?: number;
+  /**
+   * Namespaces to show, each valid and named once: one as the mount's root, several as directories
+   * in it. The default one unless given.
+   */
+  namespaces?: readonly string[];
   /** Mount options by name (-o). */
   options: Readonly<Record<string, string | true>>;
   log: Logger;
@@ -220,6 +226,7 @@ class ServedMount implements Mount {
       ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
       commitIntervalMs: milliseconds(options['commit_interval'], COMMIT_INTERVAL_MS),
       storeNeedsSync: native().needsSync(engine),
+      namespaces: this.#options.namespaces ?? [DEFAULT_NAMESPACE],
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     };
     this.#tasks.push(this.#pool.run(tree, { transferList: [this.#treePort] }));

@@ -21,7 +21,9 @@ export interface TreeTask {
   readonly ttlMs: number;
   readonly commitIntervalMs: number;
   readonly storeNeedsSync: boolean;
-  /** Owner of the root directory of a new store. */
+  /** Namespaces that the mount shows; those that are new are made. */
+  readonly namespaces: readonly string[];
+  /** Owner of the root directories of new namespaces. */
   readonly owner: { uid: number; gid: number };
 }
 

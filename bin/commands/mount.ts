@@ -9,7 +9,14 @@ import type { Mount } from '../../engine/mount.ts';
 import { native } from '../../engine/native.ts';
 import { startDaemon } from '../daemon.ts';
 import { errnoName, Failure } from '../failure.ts';
-import { countIn, type MountFlags, mountFlags, mountOptionsHelp, sizeIn } from '../flags.ts';
+import {
+  countIn,
+  type MountFlags,
+  mountFlags,
+  mountOptionsHelp,
+  namespacesWith,
+  sizeIn,
+} from '../flags.ts';
 import { ensureKeyFile, storeExists } from '../key-file.ts';
 import { type MountArguments, type MountSettings, mountSettings } from '../mount-settings.ts';
 import { preflight } from '../preflight.ts';
@@ -18,6 +25,13 @@ import { serve } from '../server.ts';
 const SLAB_BYTES_MIN = 64 * FRAME_BYTES;
 const FUSE_THREADS_MAX = 64;
 const PROGRESS_PERIOD_MS = 1000;
+
+const CONTROL_HELP = `
+At the root of each namespace, hidden from listings:
+  .millrace/commit   write to it or touch it: returns when everything is durable
+  .millrace/dirty    1 while something is not durable, else 0
+  .millrace/hash     what the tree is: equal for equal names, permissions and bytes
+  .millrace/status   counters of the mount, as JSON`;
 
 /** Prints one line for people, or one JSON object for programs. */
 function say(flags: MountArguments, text: string, fields: Record<string, unknown>): void {
@@ -143,6 +157,13 @@ export function addMountCommand(program: Command): void {
       slab,
     )
     .addOption(
+      new Option(
+        '--namespace <name>',
+        'namespace to show, made on first use (default: the one called default); may be repeated: ' +
+          'several are shown as directories of the mount',
+      ).argParser(namespacesWith),
+    )
+    .addOption(
       new Option('-o, --option <name[=value],...>', 'mount options, see below; may be repeated')
         .argParser(collect)
         .default({}, 'none'),
@@ -152,6 +173,7 @@ export function addMountCommand(program: Command): void {
     .option('--json', 'print JSON lines instead of sentences')
     .addOption(new Option('--ready-fd <n>').argParser(countIn({ min: 3, max: 9 })).hideHelp())
     .addHelpText('after', mountOptionsHelp())
+    .addHelpText('after', CONTROL_HELP)
     .addHelpText('after', '\nThe log of a background mount is in ~/.local/state/millrace.\n')
     .action(run);
 }

@@ -93,6 +93,11 @@ export class Answer {
     this.entryAt(this.reserveEntry(), attributes, validity);
   }
 
+  /** Has the struct fuse_entry_out that begins at `start` name another node than its inode. */
+  setNode(start: number, node: number): void {
+    this.#u64(this.#start + start, node);
+  }
+
   /** struct fuse_entry_out without an inode: "there is no such name", valid for so long. */
   negativeEntry(validity: Time): void {
     const at = this.reserveEntry();

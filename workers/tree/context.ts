@@ -5,6 +5,15 @@ import type { Answer } from './answer.ts';
 import type { OpenInodes } from './open-inodes.ts';
 import type { Outcome, Request } from './request.ts';
 import type { FileSystemStatistics } from './statistics.ts';
+import type { View } from './virtual/view.ts';
+
+/** What a node of the kernel is in the tree, where a body names one. */
+export interface NodeMap {
+  /** The inode of a directory, or -errno where no name can be made or taken. */
+  directory(node: number): number;
+  /** Whether a name in a directory is taken, though the tree does not have it. */
+  isHidden(node: number, name: Uint8Array): boolean;
+}
 
 /** What the operations need of the world. */
 export interface OperationsOptions {
@@ -12,6 +21,8 @@ export interface OperationsOptions {
   inodes: OpenInodes;
   /** How long the kernel may keep names and attributes without asking again, in milliseconds. */
   ttl: number;
+  /** What the mount shows; the default namespace, and no control files, unless given. */
+  view?: View | undefined;
   /** Numbers for statfs(2), as of now. */
   statfs: () => FileSystemStatistics;
   /** The time that UTIME_NOW means; the system's clock unless given. */
@@ -51,10 +62,14 @@ export const FAILURE: Readonly<Record<FailureName, Outcome>> = {
   ESTALE: -constants.errno.ESTALE,
 };
 
+const NO_NODES: NodeMap = { directory: (node) => node, isHidden: () => false };
+
 /** What all handlers share, and how attributes leave. */
 export class Context {
   readonly tree: Tree;
   readonly inodes: OpenInodes;
+  /** Set once, before the first request. */
+  nodes: NodeMap = NO_NODES;
   readonly statfs: () => FileSystemStatistics;
   readonly now: () => Time;
   /** `ttl`, as the kernel wants it. */

@@ -1,10 +1,12 @@
 /** COPY_FILE_RANGE: a copy that shares the chunks of what it copies. */
+import { constants } from 'node:os';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u64 } from './decode.ts';
 import { takePrivileges } from './privileges.ts';
 import { IN_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
+import { isInode } from './virtual/numbers.ts';
 
 /** Byte offsets in struct fuse_copy_file_range_in. */
 const COPY = { FROM: 8, TARGET_NODE: 16, TO: 32, LENGTH: 40, FLAGS: 48 } as const;
@@ -23,6 +25,8 @@ export function copyFileRange(context: Context, request: Request, _answer: Answe
   const to = u64(body, COPY.TO);
   if (u64(body, COPY.FLAGS) !== 0) return FAILURE.EINVAL;
   if (!Number.isSafeInteger(target)) return FAILURE.ESTALE;
+  // The kernel then copies through memory, as it does from a virtual file.
+  if (!isInode(target)) return -constants.errno.EXDEV;
   const length = Math.min(u64(body, COPY.LENGTH), COPY_BYTES_MAX);
   if (!Number.isSafeInteger(from + length) || !Number.isSafeInteger(to + length)) {
     return FAILURE.EFBIG;

@@ -1,11 +1,14 @@
 /** The life of the tree worker's thread: turns while there is work, its event loop when there is none. */
+import { Buffer } from 'node:buffer';
 import { setImmediate as immediate } from 'node:timers/promises';
+import { MillraceError } from '../../engine/errors.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
 import { TREE_WORKER } from '../../engine/layout.ts';
 import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
+import type { Namespace } from '../../engine/tree/namespaces.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
@@ -15,6 +18,7 @@ import { rehearse } from './rehearsal.ts';
 import { VaultSealer } from './sealer.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 import { TreeWorker } from './tree-worker.ts';
+import { VaultDigest } from './virtual/vault-digest.ts';
 
 /**
  * How long a turn parks before the event loop gets its chance, in microseconds. A native park is woken faster than an
@@ -64,6 +68,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const commands = new Commands(engine, TREE_WORKER);
   const tree = new Tree({ kv, sealer, onDamage });
   tree.format(task.owner);
+  const namespaces = openNamespaces(tree, task);
   const doorbell = new Doorbell();
   const worker = new TreeWorker({
     memory,
@@ -75,6 +80,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     storeNeedsSync: task.storeNeedsSync,
     statfs: () => statistics(engine, tree),
     wake: () => doorbell.ring(),
+    shows: { namespaces, owner: task.owner, digest: new VaultDigest(engine) },
   });
   rehearse({ memory, commands, sealer, worker, limitMs: REHEARSAL_MS });
   const close = async (): Promise<void> => {
@@ -109,6 +115,15 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   }
 }
 
+/** The namespaces that the mount shows, made where they are new. */
+function openNamespaces(tree: Tree, task: TreeTask): Namespace[] {
+  return task.namespaces.map((name) => {
+    const namespace = tree.openNamespace(Buffer.from(name), task.owner);
+    if (typeof namespace !== 'number') return namespace;
+    throw new MillraceError('STORE_DAMAGED', `the namespace "${name}" cannot be opened`);
+  });
+}
+
 async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell): Promise<void> {
   const addon = native();
   const { commands } = worker;
@@ -122,7 +137,7 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
     // A sync ends on the event loop: then it must not wait for a lingering turn.
     const isResting = !worker.isCollecting && !worker.isReclaiming;
     const pause = isResting ? LINGER_MICROS : COLLECT_MICROS;
-    const linger = worker.isSyncing ? 0 : Math.min(pause, patience);
+    const linger = worker.isSyncing || worker.isHashing ? 0 : Math.min(pause, patience);
     const ready = commands.turn(consumed, linger);
     consumed = 0;
     if (ready < 0 || worker.isStopped) return meter?.report();
@@ -131,16 +146,21 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
       consumed = worker.serve(ticket, ready);
       meter?.end();
       ticket = (ticket + consumed) >>> 0;
-      if (turns % TURNS_PER_BREATH === 0) await immediate();
+      if (turns % TURNS_PER_BREATH === 0) {
+        worker.hashSome();
+        await immediate();
+      }
       continue;
     }
     patience = worker.rest();
     if (worker.isCollecting && worker.writeBack()) {
       // Nothing came for a moment: what was collected is where it belongs.
-    } else if (worker.reclaimSome()) {
+    } else if (worker.hashSome() || worker.reclaimSome()) {
       await immediate();
     } else if (patience >= LINGER_MICROS && addon.arm(engine, TREE_WORKER)) {
       await doorbell.wait();
+    } else if (linger === 0) {
+      await immediate();
     }
   }
 }

@@ -6,8 +6,10 @@ import { entryName, u32, u64 } from './decode.ts';
 import type { Answer } from './answer.ts';
 import { IN_STRUCT_BYTES, RENAME_FLAG } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
+import { isInode } from './virtual/numbers.ts';
 
 const { ENOENT } = constants.errno;
+const EPERM: Outcome = -constants.errno.EPERM;
 
 /**
  * The inode behind a name. A miss is answered as an entry that the kernel may remember, where it
@@ -30,7 +32,7 @@ export function link(context: Context, request: Request, answer: Answer): Outcom
   const { body, node } = request;
   if (body.length < IN_STRUCT_BYTES.LINK) return FAILURE.EIO;
   const ino = u64(body, 0);
-  if (!Number.isSafeInteger(ino)) return FAILURE.ESTALE;
+  if (!isInode(ino)) return Number.isSafeInteger(ino) ? EPERM : FAILURE.ESTALE;
   const name = entryName(body, IN_STRUCT_BYTES.LINK);
   if (typeof name === 'number') return -name;
   const linkable = context.inodes.isLinkable(ino);
@@ -90,12 +92,13 @@ interface Move {
 
 function move(context: Context, request: Request, { namesAt, flags }: Move): Outcome {
   const { body, node } = request;
-  const target = u64(body, 0);
-  if (!Number.isSafeInteger(target)) return FAILURE.ESTALE;
+  const target = context.nodes.directory(u64(body, 0));
+  if (target < 0) return target;
   const from = entryName(body, namesAt);
   if (typeof from === 'number') return -from;
   const to = entryName(body, namesAt + from.length + 1);
   if (typeof to === 'number') return -to;
+  if (context.nodes.isHidden(u64(body, 0), to)) return EPERM;
   const moved = context.tree.rename(node, from, target, to, flags);
   if (typeof moved === 'number') return -moved;
   if (moved.replaced !== 0) context.inodes.unlinked(moved.replaced);

@@ -19,6 +19,8 @@ import { mkdir, mknod, readlink, symlink } from './nodes.ts';
 import { lseek } from './seek.ts';
 import { OPCODE, OPCODE_COUNT } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
+import { ADMITTED, Gate } from './virtual/gate.ts';
+import { isInode } from './virtual/numbers.ts';
 import { getxattr, listxattr, removexattr, setxattr } from './xattrs.ts';
 
 export type { OperationsOptions } from './context.ts';
@@ -71,9 +73,12 @@ const HANDLERS: readonly Handler[] = handlersByOpcode([
 /** Serves the requests that are the tree worker's. Threads: that worker only. */
 export class Operations {
   readonly #context: Context;
+  readonly #gate: Gate;
 
   constructor(options: OperationsOptions) {
     this.#context = new Context(options);
+    this.#gate = new Gate(this.#context, options.view);
+    this.#context.nodes = this.#gate;
   }
 
   /**
@@ -85,7 +90,10 @@ export class Operations {
    */
   handle(request: Request, answer: Answer): Outcome {
     const handler = HANDLERS[request.opcode] ?? unknown;
-    if (!Number.isSafeInteger(request.node)) return FAILURE.ESTALE;
+    if (!isInode(request.node)) {
+      const served = this.#gate.admit(request, answer);
+      if (served !== ADMITTED) return served;
+    }
     const outcome = handler(this.#context, request, answer);
     if (outcome === FAILURE.ENOENT && this.#context.isGone(request.node)) return FAILURE.ESTALE;
     return outcome;

@@ -5,15 +5,16 @@ import type { Sealer } from '../../engine/tree/types.ts';
 /** Longest value, sealed: an xattr of 64 KiB, or a region of many extents. */
 const VALUE_BYTES_MAX = 1 << 20;
 const NAME_HASH_BYTES = 16;
-const INPUT_AT = VALUE_BYTES_MAX;
-const OUTPUT_AT = 2 * VALUE_BYTES_MAX;
+/** Where in the scratch memory lies what goes in, and what comes out. */
+export const INPUT_AT: number = VALUE_BYTES_MAX;
+export const OUTPUT_AT: number = 2 * VALUE_BYTES_MAX;
 /** Up to here a loop is faster than a call of TypedArray.set. */
 const LOOP_BYTES_MAX = 32;
 
-/** This thread's scratch memory: calls of the addon then carry numbers only. */
 let scratch: Uint8Array | undefined;
 
-function scratchOfThread(): Uint8Array {
+/** This thread's scratch memory: calls of the addon then carry numbers only. */
+export function scratchOfThread(): Uint8Array {
   if (scratch === undefined) {
     scratch = new Uint8Array(3 * VALUE_BYTES_MAX);
     native().setScratch(scratch);

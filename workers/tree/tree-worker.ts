@@ -21,12 +21,15 @@ import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { patchExtents } from '../../engine/tree/content.ts';
 import type { CopiedRange } from '../../engine/tree/copy.ts';
+import type { TreeDigest } from '../../engine/tree/hasher.ts';
+import type { Namespace } from '../../engine/tree/namespaces.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
 import type {
   Attributes,
   AttributesPatch,
   ContentChange,
   Extent,
+  Owner,
   Time,
 } from '../../engine/tree/types.ts';
 import { type Commands, doubleAt, Message } from '../commands.ts';
@@ -40,6 +43,8 @@ import { OPCODE } from './protocol.ts';
 import { Orphans } from './orphans.ts';
 import { type OpenInode, Slots } from './slots.ts';
 import type { FileSystemStatistics } from './statistics.ts';
+import { type ControlHost, MountControl } from './virtual/mount-control.ts';
+import { isInode } from './virtual/numbers.ts';
 
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
@@ -66,6 +71,12 @@ const READ_ONLY = new Set<number>([
   OPCODE.READDIRPLUS,
   OPCODE.RELEASEDIR,
   OPCODE.STATX,
+  // Of virtual files alone.
+  OPCODE.READ,
+  OPCODE.WRITE,
+  OPCODE.FLUSH,
+  OPCODE.FSYNC,
+  OPCODE.LSEEK,
 ]);
 
 /** What a tree worker is made of. */
@@ -83,6 +94,8 @@ export interface TreeWorkerOptions {
   statfs: () => FileSystemStatistics;
   /** Asks for a turn soon: something happened outside of one. */
   wake: () => void;
+  /** What the mount shows; the default namespace, and no control files, unless given. */
+  shows?: { namespaces: readonly Namespace[]; owner: Owner; digest: TreeDigest };
 }
 
 type Discard = Extract<ContentChange, { kind: 'discard' }>;
@@ -96,7 +109,7 @@ interface Commit {
 }
 
 /** The tree worker's state and decisions. Threads: its own. */
-export class TreeWorker implements OpenInodes {
+export class TreeWorker implements OpenInodes, ControlHost {
   readonly commands: Commands;
   readonly #options: TreeWorkerOptions;
   readonly #memory: SharedMemory;
@@ -107,6 +120,7 @@ export class TreeWorker implements OpenInodes {
   readonly #message = new Message();
   readonly #answer: Answer;
   readonly #operations: Operations;
+  readonly #control: MountControl | undefined;
   /** The first region of every inode is owned by this thread: a small file then needs no other. */
   readonly #data: DataWorker;
   readonly #large = new Uint8Array(1 << 20);
@@ -130,6 +144,9 @@ export class TreeWorker implements OpenInodes {
   /** Memory for inline content that waits for a commit. */
   readonly #inlineBuffers: Uint8Array[] = [];
   #syncs = 0;
+  /** Counts turns that changed the tree; and those that are durable. */
+  #changes = 0;
+  #syncedChanges = 0;
   #stopped = false;
 
   constructor(options: TreeWorkerOptions) {
@@ -146,8 +163,11 @@ export class TreeWorker implements OpenInodes {
       commit: (slot, request, errno) => this.#commitAtOnce(slot, request, errno),
     });
     this.#answer = new Answer(options.commands.out);
-    const { tree, ttlMs, statfs } = options;
-    this.#operations = new Operations({ tree, inodes: this, ttl: ttlMs, statfs });
+    const { memory, tree, ttlMs, statfs, shows, wake } = options;
+    const { digest } = shows ?? {};
+    this.#control = digest && new MountControl({ memory, tree, digest, host: this, wake });
+    const view = shows && { ...shows, control: this.#control };
+    this.#operations = new Operations({ tree, inodes: this, ttl: ttlMs, view, statfs });
     const body = this.#memory.control.subarray(0, 0);
     this.#request = { slot: 0, opcode: 0, node: 0, uid: 0, gid: 0, pid: 0, body };
     this.#tree.orphans((ino) => {
@@ -203,6 +223,7 @@ export class TreeWorker implements OpenInodes {
     } finally {
       this.#isTransacting = false;
     }
+    if (this.#options.kv.isUnflushed) this.#noteChange();
     if (!this.#mustFlush) return;
     this.#mustFlush = false;
     if (this.flush()) return;
@@ -261,7 +282,7 @@ export class TreeWorker implements OpenInodes {
 
   #serveRequest(slot: number): void {
     const request = this.#decode(slot);
-    if (this.#refuses && !READ_ONLY.has(request.opcode)) {
+    if (this.#refuses && !READ_ONLY.has(request.opcode) && isInode(request.node)) {
       return this.#reply(slot, constants.errno.ENOSPC, 0);
     }
     // Programs publish by rename: like a close, it must survive.
@@ -311,6 +332,13 @@ export class TreeWorker implements OpenInodes {
   #reply(slot: number, errno: number, bytes: number): void {
     this.commands.reply(slot, errno, bytes > 0 ? this.#outUsed : 0, bytes);
     this.#outUsed += Math.ceil(bytes / 8) * 8;
+  }
+
+  answerLater(slot: number, write: (answer: Answer) => Outcome): void {
+    // Once the commands are executed, the answers of the last turn have left the out buffer.
+    if (this.commands.position === 0) this.#outUsed = 0;
+    this.#finish(slot, write(this.#begin()));
+    this.#options.wake();
   }
 
   /** Answers outside of a turn's transaction, for instance when a sync has ended. */
@@ -407,8 +435,13 @@ export class TreeWorker implements OpenInodes {
         this.#options.wake();
       };
       this.#syncs += 1;
+      const changes = this.#changes;
       this.#options.kv.sync().then(
-        () => ended(0),
+        () => {
+          this.#syncedChanges = Math.max(this.#syncedChanges, changes);
+          this.#control?.synced();
+          ended(0);
+        },
         () => ended(constants.errno.EIO),
       );
     });
@@ -796,6 +829,35 @@ export class TreeWorker implements OpenInodes {
     this.#options.wake();
   }
 
+  /** The tree has changed: it is made durable in a while, if nobody asks for it. */
+  #noteChange(): void {
+    this.#changes += 1;
+    if (this.#timer === undefined && this.#options.commitIntervalMs > 0) this.#armTimer();
+  }
+
+  get isDirty(): boolean {
+    return this.#changes !== this.#syncedChanges || this.countInodes().dirty > 0;
+  }
+
+  countInodes(): { open: number; dirty: number } {
+    const counts = { open: 0, dirty: 0 };
+    for (const open of this.#slots.all()) {
+      if (open.openers > 0) counts.open += 1;
+      if (this.#slots.isDirty(open)) counts.dirty += 1;
+    }
+    return counts;
+  }
+
+  /** Whether a hash of a tree is being made. */
+  get isHashing(): boolean {
+    return this.#control?.isHashing === true;
+  }
+
+  /** Goes on with the hash of a tree, for a moment; true: there is more to do now. */
+  hashSome(): boolean {
+    return this.#control?.hashSome() === true;
+  }
+
   #armTimer(): void {
     if (this.#timer !== undefined || this.#stopped) return;
     const period = this.#options.commitIntervalMs > 0 ? this.#options.commitIntervalMs : 5000;
@@ -807,7 +869,7 @@ export class TreeWorker implements OpenInodes {
 
   #onTimer(): void {
     let writers = false;
-    let dirty = false;
+    let dirty = this.#changes !== this.#syncedChanges;
     for (const open of this.#slots.all()) {
       if (open.writers > 0) writers = true;
       if (this.#slots.isDirty(open)) dirty = true;
@@ -819,24 +881,30 @@ export class TreeWorker implements OpenInodes {
 
   /** Settles and commits everything, makes it durable, then calls `done` with the first errno or 0. */
   commitAll(done: (errno: number) => void): void {
-    this.#outOfTurn(() => {
-      const token = this.#barriers.open(this.#owners, (failed) => {
-        let remaining = 1;
-        let first = failed;
-        const one = (errno: number): void => {
-          first ||= errno;
-          remaining -= 1;
-          if (remaining === 0) this.#syncThen((late) => done(first || late));
-        };
-        for (const open of [...this.#slots.all()]) {
-          if (!this.#slots.isDirty(open)) continue;
-          remaining += 1;
-          this.#commit(open, one);
-        }
-        one(0);
-      });
-      this.#tellAll(this.#message.begin(kind.SETTLE_ALL, NONE, 0, 0).a(token));
+    this.#outOfTurn(() => this.settleAll(done));
+  }
+
+  settleAll(done: (errno: number) => void): void {
+    const ended = (errno: number): void => {
+      this.#control?.committed(errno);
+      done(errno);
+    };
+    const token = this.#barriers.open(this.#owners, (failed) => {
+      let remaining = 1;
+      let first = failed;
+      const one = (errno: number): void => {
+        first ||= errno;
+        remaining -= 1;
+        if (remaining === 0) this.#syncThen((late) => ended(first || late));
+      };
+      for (const open of [...this.#slots.all()]) {
+        if (!this.#slots.isDirty(open)) continue;
+        remaining += 1;
+        this.#commit(open, one);
+      }
+      one(0);
     });
+    this.#tellAll(this.#message.begin(kind.SETTLE_ALL, NONE, 0, 0).a(token));
   }
 
   /** Inodes whose data or attributes are not stored; what an operator is told when a drain fails. */
