@@ -193,6 +193,11 @@ export class Slots {
     this.#memory.signed[word + 1] = Math.floor(time.seconds / 4);
   }
 
+  /** Workers may hold data that could not be stored: the inode stays dirty until a later commit. */
+  keepDirty(open: OpenInode): void {
+    open.committedWrites = -1;
+  }
+
   /** Whether the tree lacks something of the inode. */
   isDirty(open: OpenInode): boolean {
     return open.pending.length > 0 || this.writesOf(open.slot) !== open.committedWrites;

@@ -368,6 +368,7 @@ export class TreeWorker implements OpenInodes, ControlHost {
     if (this.#options.kv.isUnflushed) this.#mustFlush = true;
     this.#commit(open, (errno) => {
       const result = failed || errno;
+      if (failed !== 0) this.#slots.keepDirty(open);
       if (result === 0) this.#slots.settled(open);
       if (opcode === OPCODE.LSEEK && result === 0) this.#finishSeek(request);
       else if (isSync && result === 0) this.#syncThen((late) => this.#replyLater(request, late));
@@ -900,7 +901,10 @@ export class TreeWorker implements OpenInodes, ControlHost {
       for (const open of [...this.#slots.all()]) {
         if (!this.#slots.isDirty(open)) continue;
         remaining += 1;
-        this.#commit(open, one);
+        this.#commit(open, (errno) => {
+          if (failed !== 0) this.#slots.keepDirty(open);
+          one(errno);
+        });
       }
       one(0);
     });
