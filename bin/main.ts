@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { addBenchCommand } from './commands/bench.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addMountCommand } from './commands/mount.ts';
+import { addNamespacesCommand } from './commands/namespaces.ts';
 import { addUmountCommand } from './commands/umount.ts';
 import { failureParts, failureText } from './failure.ts';
 
@@ -36,6 +37,7 @@ function buildProgram(): Command {
     .addHelpText('after', EXAMPLES);
   addMountCommand(program);
   addUmountCommand(program);
+  addNamespacesCommand(program);
   addBenchCommand(program);
   addDoctorCommand(program);
   for (const command of program.commands) {

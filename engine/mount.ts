@@ -107,11 +107,11 @@ class ServedMount implements Mount {
   readonly #options: MountOptions;
   readonly #memory: SharedMemory;
   readonly #engine: number;
-  readonly #pool: Piscina<WorkerTask, void>;
+  readonly #pool: Piscina<WorkerTask, unknown>;
   readonly #front: Front;
   readonly #port: MessagePort;
   readonly #treePort: MessagePort;
-  readonly #tasks: Promise<void>[] = [];
+  readonly #tasks: Promise<unknown>[] = [];
   /** Who waits for which report, in the order in which they asked. */
   readonly #reports: { type: TreeReport['type']; resolve: (report: TreeReport) => void }[] = [];
   readonly #frontEnded: Promise<void>;
@@ -181,14 +181,7 @@ class ServedMount implements Mount {
         (message) => this.#onNativeReport(message),
       );
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      if (reason.includes('os error 16')) {
-        throw new MillraceError('STORE_BUSY', `another process uses the store ${store}`, {
-          hint: 'Unmount it there first (`millrace umount DIR`); one process at a time serves a store.',
-          cause,
-        });
-      }
-      throw new MillraceError('STORE_IO', `the store cannot be opened: ${reason}`, { cause });
+      throw storeRefused(store, cause);
     }
   }
 
@@ -379,6 +372,18 @@ class ServedMount implements Mount {
   snapshot(): Snapshot {
     return takeSnapshot(this.#memory);
   }
+}
+
+/** Why an engine could not be opened over a store, for people. */
+export function storeRefused(store: string, cause: unknown): MillraceError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  if (!reason.includes('os error 16')) {
+    return new MillraceError('STORE_IO', `the store cannot be opened: ${reason}`, { cause });
+  }
+  return new MillraceError('STORE_BUSY', `another process uses the store ${store}`, {
+    hint: 'Unmount it there first (`millrace umount DIR`); one process at a time serves a store.',
+    cause,
+  });
 }
 
 function milliseconds(text: string | true | undefined, otherwise: number): number {

@@ -3,12 +3,18 @@ import { isMainThread } from 'node:worker_threads';
 import { SharedMemory } from '../engine/shared-memory.ts';
 import { runDataWorker } from './data/loop.ts';
 import type { WorkerTask } from './task.ts';
+import { listNamespaces } from './tree/list-namespaces.ts';
 import { runTreeWorker } from './tree/loop.ts';
 
-/** Resolves when the engine has stopped; rejects when this thread cannot go on, which ends the mount. */
-export default async function main(task: WorkerTask): Promise<void> {
+/**
+ * Resolves when the engine has stopped, or with what a task asks for; rejects when this thread cannot
+ * go on, which ends the mount.
+ */
+export default async function main(task: WorkerTask): Promise<string[] | undefined> {
   if (isMainThread) throw new Error('a worker was started on the main thread');
+  if (task.role === 'namespaces') return listNamespaces(task);
   const memory = new SharedMemory(task.buffers);
   if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
   else await runTreeWorker(memory, task);
+  return undefined;
 }

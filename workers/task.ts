@@ -27,7 +27,15 @@ export interface TreeTask {
   readonly owner: { uid: number; gid: number };
 }
 
-export type WorkerTask = DataTask | TreeTask;
+/** Lists the namespaces of a store that is not mounted: yields their names. */
+export interface NamespacesTask {
+  readonly role: 'namespaces';
+  readonly engine: number;
+  /** File of the Kv. */
+  readonly treeFile: string;
+}
+
+export type WorkerTask = DataTask | TreeTask | NamespacesTask;
 
 /** Main thread → tree worker. */
 export type TreeOrder =

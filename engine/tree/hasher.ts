@@ -14,8 +14,13 @@ export type { TreeDigest } from './content-digest.ts';
 
 /** Names, or regions of a file, that are read from the store at a time. */
 const BATCH = 64;
-/** Times that directories may be begun again, in one hash, because they changed meanwhile. */
-const RESTARTS_MAX = 64;
+/**
+ * Times that directories may be begun again, in one hash, because they changed meanwhile. Each time
+ * the next steps are longer, so that more fits between two changes, and begin later.
+ */
+const RESTARTS_MAX = 32;
+const STEP_MAX_MS = 20;
+const PAUSE_MAX_MS = 50;
 
 /** What a part of a tree is, as the first byte of what is hashed. */
 const PART = { XATTR: 1, REGION: 2, ENTRY: 3, NODE: 4, TARGET: 5 } as const;
@@ -30,6 +35,12 @@ type Request = undefined | number | Promise<Uint8Array>;
 /** What it is given for that. */
 type Reply = Uint8Array | Errno | undefined;
 type Work = Generator<Request, Uint8Array | Errno, Reply>;
+
+/** What one region of a file holds. */
+interface Region {
+  readonly index: number;
+  readonly content: RegionContent;
+}
 
 /** A directory that is being hashed, with the work on it. */
 interface Frame {
@@ -67,8 +78,8 @@ export class TreeHasher {
   readonly #wake: () => void;
   readonly #queue: Wanted[] = [];
   readonly #node: Uint8Array = new Uint8Array(NODE.BYTES);
-  /** Bytes are being read for the hash in front. */
-  #reads = false;
+  /** The hash in front waits: for bytes that are being read, or for a directory to rest. */
+  #waits = false;
 
   constructor(session: Session, digest: TreeDigest, wake: () => void) {
     this.#session = session;
@@ -78,7 +89,7 @@ export class TreeHasher {
     this.#wake = wake;
   }
 
-  /** Whether somebody waits: `work` is to be called soon, unless bytes are being read. */
+  /** Whether somebody waits for a hash. */
   get isBusy(): boolean {
     return this.#queue.length > 0;
   }
@@ -100,15 +111,20 @@ export class TreeHasher {
     this.#wake();
   }
 
-  /** Goes on for so many milliseconds; true: there is more that could be done now. */
+  /**
+   * Goes on for about so many milliseconds, or 20 where directories do not rest; true: there is more
+   * that could be done now. False: not before the next `wake`.
+   */
   work(limitMs: number): boolean {
-    const end = performance.now() + limitMs;
-    do {
-      const wanted = this.#queue.at(0);
-      if (wanted === undefined || this.#reads) return false;
+    const begin = performance.now();
+    let wanted = this.#queue.at(0);
+    while (wanted !== undefined && !this.#waits) {
       this.#step(wanted);
-    } while (performance.now() < end);
-    return this.#queue.length > 0 && !this.#reads;
+      const limit = Math.min(STEP_MAX_MS, limitMs * (1 + wanted.restarts));
+      if (performance.now() - begin >= limit) break;
+      wanted = this.#queue.at(0);
+    }
+    return this.#queue.length > 0 && !this.#waits;
   }
 
   #step(wanted: Wanted): void {
@@ -137,7 +153,15 @@ export class TreeHasher {
     wanted.restarts += 1;
     wanted.reply = undefined;
     if (wanted.restarts > RESTARTS_MAX) return this.#finish(wanted, ERRNO.EAGAIN);
-    this.#begin(wanted, top.running.ino);
+    this.#waits = true;
+    setTimeout(
+      () => {
+        this.#waits = false;
+        this.#begin(wanted, top.running.ino);
+        this.#wake();
+      },
+      Math.min(PAUSE_MAX_MS, wanted.restarts),
+    ).unref();
   }
 
   #end(wanted: Wanted, top: Frame, result: Uint8Array | Errno): void {
@@ -171,9 +195,9 @@ export class TreeHasher {
   }
 
   #wait(wanted: Wanted, bytes: Promise<Uint8Array>): void {
-    this.#reads = true;
+    this.#waits = true;
     const go = (reply: Reply): void => {
-      this.#reads = false;
+      this.#waits = false;
       wanted.reply = reply;
       this.#wake();
     };
@@ -248,8 +272,11 @@ export class TreeHasher {
     let lastIsHole = true;
     let range: KeyRange | undefined = allOfInode(KEY.REGION, inode.ino);
     while (range !== undefined) {
-      const regions: { index: number; content: RegionContent }[] = [];
-      const next = this.#regions(range, regions);
+      const regions: Region[] = [];
+      const isOne = last === 0;
+      const next: KeyRange | Errno | undefined = isOne
+        ? this.#onlyRegion(inode.ino, regions)
+        : this.#regions(range, regions);
       if (typeof next === 'number') return next;
       for (const { index, content } of regions) {
         if (index > last) continue;
@@ -273,11 +300,20 @@ export class TreeHasher {
     return this.#nodeHash(inode, inode.size, body);
   }
 
+  /** Reads the region of a small file: a look-up, which costs less than a search. */
+  #onlyRegion(ino: number, regions: Region[]): Errno | undefined {
+    const session = this.#session;
+    const key = session.keys.region(ino, 0);
+    const plain = session.get(key);
+    if (plain === undefined || typeof plain === 'number') return plain;
+    const content = session.codec.decodeRegion(plain, 0);
+    if (content === undefined) return session.damaged(key, 'is no content');
+    regions.push({ index: 0, content });
+    return undefined;
+  }
+
   /** Reads some regions; the range that follows, undefined at the end, or an errno. */
-  #regions(
-    range: KeyRange,
-    regions: { index: number; content: RegionContent }[],
-  ): KeyRange | Errno | undefined {
+  #regions(range: KeyRange, regions: Region[]): KeyRange | Errno | undefined {
     const session = this.#session;
     let errno = 0;
     let next: KeyRange | undefined;

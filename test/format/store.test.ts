@@ -12,7 +12,7 @@ import { Keys } from './keys.ts';
 
 const REGION_BYTES = 4 * 1_048_576;
 const EXTENT_BYTES = 48;
-const KINDS = 'idxaos';
+const KINDS = 'idxaons';
 const keys = new Keys(TEST_KEY);
 
 /** Names in the root, and what is written there; together every way in which content is stored. */
@@ -22,6 +22,8 @@ const FILES: Readonly<Record<string, Content & { length: number }>> = {
   block: { repeat: 'from here on at a block of a disk; ', length: 70_001 },
   regions: { repeat: 'more than two regions of a file. ', length: 2 * REGION_BYTES + 777 },
 };
+const NAMESPACE = 'another namespace';
+const FLAGS = ['--namespace', 'default', '--namespace', NAMESPACE];
 /** Bytes of holes before the last four bytes of the sparse file. */
 const HOLE_BYTES = REGION_BYTES + 500_000;
 
@@ -111,6 +113,23 @@ function contentOf(ino: bigint, size: number, tree: Entry[], chunks: Map<string,
   return content;
 }
 
+/** The one namespace beside the default one: its name, and that what it holds says so. */
+function assertNamespace(tree: Entry[]): void {
+  const [found, ...others] = tree.filter(({ kind }) => kind === 'n');
+  assert.ok(found !== undefined && others.length === 0);
+  const [, name, root, type] = found.record;
+  assert.equal(Buffer.from(name as Uint8Array).toString(), NAMESPACE);
+  assert.equal(type, 0o040000);
+  assert.ok(keys.nameHash(0n, Buffer.from(NAMESPACE)).equals(found.key.subarray(1)));
+  const inodes = tree.filter(({ kind }) => kind === 'i');
+  const inside = inodes.filter(({ record }) => record[18] === root);
+  assert.deepEqual(
+    inside.map(({ record }) => record[15]),
+    [root, root],
+  );
+  assert.ok(inodes.every(({ record }) => record.length === 19 || record[18] === undefined));
+}
+
 function assertTree(tree: Entry[], chunks: Map<string, Buffer>): void {
   const rootNames = new Map<string, bigint>();
   const sizes = new Map<bigint, number>();
@@ -133,10 +152,11 @@ function assertTree(tree: Entry[], chunks: Map<string, Buffer>): void {
 }
 
 mountTest('every object and value of a mounted store opens as the format says', () =>
-  withMount({}, async (mount) => {
+  withMount({ flags: FLAGS }, async (mount) => {
     const calls = new Syscalls({ onStuck: () => mount.abort() });
     try {
-      await plant(calls, mount.dir);
+      await plant(calls, `${mount.dir}/default`);
+      await calls.ok('mkdir', `${mount.dir}/${NAMESPACE}/folder`);
     } finally {
       await calls.close();
     }
@@ -147,7 +167,8 @@ mountTest('every object and value of a mounted store opens as the format says', 
     assert.ok(chunks.size > 3, `only ${chunks.size} objects`);
     const tree = await openTree(mount.storeDir);
     assertTree(tree, chunks);
-    for (const kind of 'idxas') {
+    assertNamespace(tree);
+    for (const kind of 'idxans') {
       assert.ok(
         tree.some((entry) => entry.kind === kind),
         `no value of kind ${kind}`,

@@ -145,6 +145,17 @@ mountTest('a store is mounted with other namespaces each time', async () => {
     assert.deepEqual(await readdir(join(others.dir, 'b')), []);
     const last = await next();
     assert.deepEqual(await readdir(last.dir), ['old']);
+    const list = ['namespaces', '--store', last.storeDir, '--key-file', last.keyFile];
+    assert.match((await runMillrace(list)).stderr, /another process uses the store/);
+    assert.equal(await last.umount(), 0);
+    const { status, stdout } = await runMillrace([...list, '--json']);
+    assert.equal(status, 0);
+    assert.deepEqual(JSON.parse(stdout), {
+      store: last.storeDir,
+      namespaces: ['default', 'a', 'b'],
+    });
+    assert.equal((await runMillrace(list)).stdout, 'default\na\nb\n');
+    await last.remount();
   });
 });
 

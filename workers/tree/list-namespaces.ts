@@ -1,0 +1,24 @@
+/** The namespaces of a store that is not mounted. */
+import { Buffer } from 'node:buffer';
+import { MillraceError } from '../../engine/errors.ts';
+import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
+import { Tree } from '../../engine/tree/tree.ts';
+import type { NamespacesTask } from '../task.ts';
+import { VaultSealer } from './sealer.ts';
+
+/** Their names, the default one first. */
+export async function listNamespaces({ engine, treeFile }: NamespacesTask): Promise<string[]> {
+  const kv = new BufferedKv(
+    await LmdbKv.open({ path: treeFile }),
+    new WriteAheadLog(`${treeFile}-log`),
+  );
+  try {
+    const found = new Tree({ kv, sealer: new VaultSealer(engine) }).namespaces();
+    if (typeof found !== 'number') return found.map(({ name }) => Buffer.from(name).toString());
+    throw new MillraceError('STORE_DAMAGED', 'the list of namespaces cannot be read');
+  } finally {
+    await kv.close();
+  }
+}
