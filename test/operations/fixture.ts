@@ -10,6 +10,7 @@ import type { Access, Allocation, OpenInodes } from '../../workers/tree/open-ino
 import { Operations, type Outcome, PENDING } from '../../workers/tree/operations.ts';
 import { OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
 import type { Request } from '../../workers/tree/request.ts';
+import type { View } from '../../workers/tree/virtual/view.ts';
 
 /** The time that every fixture takes for now. */
 export const NOW: Time = { seconds: 1_800_000_000, nanoseconds: 123_000_000 };
@@ -200,13 +201,14 @@ export class Fixture {
   readonly buffer: Buffer = Buffer.alloc(1 << 18, 0xee);
   readonly answer: Answer = new Answer(this.buffer);
 
-  constructor(ttl = 1500) {
+  constructor(ttl = 1500, view: (tree: Tree) => View | undefined = () => undefined) {
     this.tree = newTree();
     this.inodes = new FakeOpenInodes(this.tree, () => this.operations);
     this.operations = new Operations({
       tree: this.tree,
       inodes: this.inodes,
       ttl,
+      view: view(this.tree),
       statfs: () => ({
         blocks: 2 ** 40 + 1,
         bfree: 5,

@@ -126,9 +126,10 @@ export class Gate implements NodeMap {
   #known(node: number): number {
     if (node === MOUNT_NODE) return nodeOf(this.#shared ? 0 : 1, ITEM.ROOT);
     if (!Number.isSafeInteger(node) || isInode(node) || node < MOUNT_NODE) return -1;
-    const item = itemOf(node);
-    if (viewOf(node) > this.#view.namespaces.length || item > ITEM.STATUS) return -1;
-    return item === ITEM.ROOT || this.#files !== undefined ? node : -1;
+    const [view, item] = [viewOf(node), itemOf(node)];
+    if (view > this.#view.namespaces.length || item > ITEM.STATUS) return -1;
+    if (item === ITEM.ROOT) return view > 0 || this.#shared ? node : -1;
+    return view > 0 && this.#files !== undefined ? node : -1;
   }
 
   /** Whether the tree has no such name: what has one wins. */
