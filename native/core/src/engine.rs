@@ -1,6 +1,7 @@
 //! What the threads share, and the few things that they do to it together.
 use crate::frames::{FreeList, announce_freed, drop_count, wait_freed};
 use crate::futex;
+use crate::hosted::Host;
 use crate::memory::Memory;
 use crate::mover::{Movers, spawn};
 use crate::reply::ReplySink;
@@ -61,6 +62,7 @@ pub struct Engine {
     overflow: Vec<Overflow>,
     tree_wake: Mutex<Option<Arc<Wake>>>,
     pub(crate) sink: OnceLock<Arc<dyn ReplySink>>,
+    pub(crate) host: Host,
     report: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -91,6 +93,7 @@ impl Engine {
             overflow: (0..workers).map(|_| Overflow::default()).collect(),
             tree_wake: Mutex::new(None),
             sink: OnceLock::new(),
+            host: Host::default(),
             report: config.report,
         });
         for number in 0..config.movers {
@@ -126,6 +129,7 @@ impl Engine {
             self.wake(worker);
         }
         self.movers.stop();
+        self.unhost();
         announce_freed(&self.memory);
     }
 

@@ -15,6 +15,8 @@ mod frames;
 #[cfg(not(loom))]
 mod futex;
 #[cfg(not(loom))]
+mod hosted;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(not(loom))]
 mod mortality;
@@ -35,6 +37,8 @@ mod worker;
 pub use digest::Piece;
 #[cfg(not(loom))]
 pub use engine::{Config, Engine, Wake};
+#[cfg(not(loom))]
+pub use hosted::{HostedFront, Taken};
 #[cfg(not(loom))]
 pub use memory::{Memory, Region};
 #[cfg(not(loom))]

@@ -108,9 +108,16 @@ impl Engine {
     }
 
     fn await_descriptors(&self, worker: usize, seat: &mut Seat, timeout: Duration) -> i32 {
+        let hosts = self.is_host(worker);
+        if hosts {
+            self.take_hosted();
+        }
         let ring = self.memory.ring(worker);
         let ready = ring.available(BATCH);
         if ready > 0 || timeout.is_zero() {
+            if hosts && ready > 0 {
+                self.note_wait(ready, false);
+            }
             return if self.stopping() { STOPPED } else { ready as i32 };
         }
         let start = Instant::now();
@@ -124,12 +131,21 @@ impl Engine {
             let ready = ring.available(BATCH);
             if ready > 0 {
                 seat.spin = (seat.spin * 2).min(SPIN_MAX);
+                if hosts {
+                    self.note_wait(ready, false);
+                }
                 return ready as i32;
             }
             if start.elapsed() >= spin {
                 break;
             }
             std::thread::yield_now();
+            if hosts {
+                self.take_hosted();
+            }
+        }
+        if hosts {
+            self.note_wait(0, true);
         }
         if spin >= timeout {
             return 0;
@@ -147,6 +163,7 @@ impl Engine {
 
     /// Announce that the tree worker goes back to its event loop. False: something arrived meanwhile.
     pub fn arm(&self, worker: usize) -> bool {
+        self.unhost();
         self.memory.ring(worker).arm(PARKED_EVENT_LOOP) && !self.stopping()
     }
 }

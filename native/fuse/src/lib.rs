@@ -9,6 +9,7 @@
 
 mod bridge;
 mod device;
+mod hosted;
 mod landing;
 pub mod libfuse2;
 mod mount_point;

@@ -1,5 +1,5 @@
 //! One front thread: read, cut, queue, answer.
-use crate::device;
+use crate::device::{self, Target};
 use crate::landing::{Landed, Landing};
 use crate::protocol::{
     BATCH_FORGET_BYTES, FORGET_ONE_BYTES, HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES,
@@ -23,8 +23,10 @@ pub(crate) struct Front {
     engine: Arc<Engine>,
     /// Where answers go.
     fd: i32,
-    head: Head,
+    pub(crate) head: Head,
     landing: Landing,
+    /// Why there is no frame for the next payload, if there is none.
+    starved: Option<i32>,
     /// Workers to wake after the kernel has been answered, as bits.
     wakes: u32,
 }
@@ -38,40 +40,47 @@ pub(crate) fn serve(engine: &Arc<Engine>, fd: i32) -> std::io::Result<()> {
     let mut front = Front::new(engine.clone(), fd);
     let mut life = Life::of("front");
     loop {
-        let starved = front.landing.prepare().err();
-        if starved == Some(libc::ENOTCONN) {
+        engine.await_reading();
+        let Ok(targets) = front.targets() else {
             return Ok(());
-        }
-        let targets = front.landing.targets();
+        };
         // SAFETY: the landing's frames belong to this thread alone.
         let Some(bytes) = (unsafe { device::read(fd, &mut front.head, targets)? }) else {
             return Ok(());
         };
         life.spend();
-        if bytes < IN_HEADER_BYTES || bytes != front.head.length() {
-            continue; // Not a request; the kernel never does this.
-        }
-        front.dispatch(bytes - IN_HEADER_BYTES, starved);
-        front.wake_workers();
+        front.accept(bytes);
     }
 }
 
 impl Front {
     pub(crate) fn new(engine: Arc<Engine>, fd: i32) -> Self {
         let landing = Landing::new(engine.clone());
-        Self { engine, fd, head: Head([0; HEAD_BYTES]), landing, wakes: 0 }
+        Self { engine, fd, head: Head([0; HEAD_BYTES]), landing, starved: None, wakes: 0 }
+    }
+
+    /// Where the next request may land; waits for a frame. An error: the engine stops.
+    pub(crate) fn targets(&mut self) -> Result<[Target; 2], ()> {
+        self.starved = self.landing.prepare().err();
+        if self.starved == Some(libc::ENOTCONN) { Err(()) } else { Ok(self.landing.targets()) }
+    }
+
+    /// Take in the request of so many bytes that was read into the head and the targets.
+    pub(crate) fn accept(&mut self, bytes: usize) {
+        if bytes < IN_HEADER_BYTES || bytes != self.head.length() {
+            return; // Not a request; the kernel never does this.
+        }
+        self.dispatch(bytes - IN_HEADER_BYTES);
+        self.wake_workers();
     }
 
     /// Take in a request that somebody else read: `body` behind `head`, in two pieces. Waits where the kernel's front
     /// would (see [`Engine::has_room`]). An errno: nothing was queued, and no answer comes.
     pub(crate) fn submit(&mut self, head: Head, body: [&[u8]; 2]) -> Result<(), i32> {
-        let starved = self.landing.prepare().err();
-        if starved == Some(libc::ENOTCONN) {
-            return Err(libc::ENOTCONN);
-        }
+        self.targets().map_err(|()| libc::ENOTCONN)?;
         self.head = head;
         self.landing.fill(self.head.fill(body));
-        self.dispatch(body[0].len() + body[1].len(), starved);
+        self.dispatch(body[0].len() + body[1].len());
         self.wake_workers();
         Ok(())
     }
@@ -88,7 +97,7 @@ impl Front {
         self.engine.reply(self.fd, self.head.unique(), errno, parts);
     }
 
-    fn dispatch(&mut self, body: usize, starved: Option<i32>) {
+    fn dispatch(&mut self, body: usize) {
         let requests = self.engine.memory.counter(header::REQUESTS);
         requests.fetch_add(1, Ordering::Relaxed);
         let result = match self.head.opcode() {
@@ -105,7 +114,7 @@ impl Front {
                 self.request(body.min(TRANSFER_BYTES))
             }
             opcode::WRITE if body < TRANSFER_BYTES => Err(libc::EIO),
-            opcode::WRITE => match starved {
+            opcode::WRITE => match self.starved {
                 Some(errno) => Err(errno),
                 None => self.write(body - TRANSFER_BYTES),
             },

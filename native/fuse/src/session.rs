@@ -1,5 +1,6 @@
 //! The life of a mount: attach, negotiate, serve, detach.
 use crate::device::{self, Target};
+use crate::hosted::Hosted;
 use crate::mount_point::MountPoint;
 use crate::protocol::{HEAD_BYTES, Head, init_answer, opcode};
 use crate::serve::serve;
@@ -191,6 +192,9 @@ impl Session {
         ended: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
         let ended = Arc::new(std::sync::Mutex::new(Some(ended)));
+        let spare = device::clone(&self.fd)?;
+        device::never_block(&spare)?;
+        engine.host_front(Some(Box::new(Hosted::new(engine.clone(), spare))));
         self.running.store(threads, Ordering::SeqCst);
         for number in 0..threads {
             let (session, engine, ended) = (self.clone(), engine.clone(), ended.clone());
@@ -204,6 +208,7 @@ impl Session {
                     Err(_) => engine.fail(format!("front {number} died: the mount ends")),
                 }
                 if session.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    engine.host_front(None);
                     let ended =
                         ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                     if let Some(ended) = ended {
