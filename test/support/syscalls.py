@@ -579,6 +579,24 @@ def op_write_and_sync(path, seed, pieces, length, sync_each):
         os.close(descriptor)
 
 
+def op_many_files(directory, count, length):
+    """Make files one after the other, look at each, and remove every third; how many are left."""
+    left = 0
+    for number in range(count):
+        path = os.path.join(raw(directory), b"file-%d" % number)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(descriptor, content({"seed": number, "length": length}))
+        finally:
+            os.close(descriptor)
+        assert os.stat(path).st_size == length
+        if number % 3 == 0:
+            os.unlink(path)
+        else:
+            left += 1
+    return left
+
+
 def op_write_until_error(path, seed, length, pieces):
     """Write, fsync and close; says which of them failed first, and with what."""
     descriptor = os.open(raw(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)

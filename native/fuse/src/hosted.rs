@@ -1,6 +1,6 @@
 //! The front that the tree worker hosts: the same requests, read without waiting.
 use crate::device::{self, Read};
-use crate::protocol::{IN_HEADER_BYTES, opcode};
+use crate::protocol::opcode;
 use crate::serve::Front;
 use millrace_core::{Engine, HostedFront, Taken};
 use std::os::fd::{AsRawFd, OwnedFd};
