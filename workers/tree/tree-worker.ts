@@ -44,7 +44,7 @@ import { Orphans } from './orphans.ts';
 import { type OpenInode, Slots } from './slots.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 import { type ControlHost, MountControl } from './virtual/mount-control.ts';
-import { isInode } from './virtual/numbers.ts';
+import { isControl } from './virtual/numbers.ts';
 
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
@@ -282,7 +282,7 @@ export class TreeWorker implements OpenInodes, ControlHost {
 
   #serveRequest(slot: number): void {
     const request = this.#decode(slot);
-    if (this.#refuses && !READ_ONLY.has(request.opcode) && isInode(request.node)) {
+    if (this.#refuses && !READ_ONLY.has(request.opcode) && !isControl(request.node)) {
       return this.#reply(slot, constants.errno.ENOSPC, 0);
     }
     // Programs publish by rename: like a close, it must survive.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use millrace_core::Piece;
 use millrace_layout::{
     FRAME_BYTES, INLINE_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_SLOTS, RING_SLOTS,
     SEGMENT_BYTES, TREE_WORKER, command, descriptor, header, kind, request, source,
@@ -392,4 +393,29 @@ fn what_overflowed_into_a_ring_that_is_empty_by_now_arrives() {
     // back, but something is still to come.
     bench.release_only(TREE_WORKER, RING_SLOTS);
     assert_eq!(bench.receive(TREE_WORKER, &[])[descriptor::A], RING_SLOTS as u32);
+}
+
+#[test]
+fn content_in_pieces_has_the_id_of_one_chunk() {
+    let bench = Bench::new();
+    let data = plain(FRAME_BYTES, 7);
+    let frame = bench.frame_with(0, &data);
+    let words = settle(1, true, data.len(), &[&frame_source(frame, 0, data.len())]);
+    let id = settled(&bench, &words, 1).unwrap();
+    let engine = &bench.engine;
+    assert_eq!(
+        engine.content_id(&[Piece::Chunk { id, offset: 0, bytes: data.len() }]).unwrap(),
+        id
+    );
+    let pieces = [
+        Piece::Chunk { id, offset: 100_001, bytes: data.len() - 100_001 },
+        Piece::Zeros(70_000),
+        Piece::Chunk { id, offset: 0, bytes: 17 },
+    ];
+    let whole = [&data[100_001..], &[0; 70_000], &data[..17]].concat();
+    assert_eq!(engine.content_id(&pieces).unwrap(), engine.vault.chunk_id_of([&whole[..]]));
+    let beyond = Piece::Chunk { id, offset: data.len() - 1, bytes: 2 };
+    assert_eq!(engine.content_id(&[beyond]), Err(libc::EIO));
+    let missing = Piece::Chunk { id: ChunkId([9; 32]), offset: 0, bytes: 1 };
+    assert_eq!(engine.content_id(&[missing]), Err(libc::EIO));
 }

@@ -119,3 +119,22 @@ fn keys_are_not_shown() {
     assert_ne!(vault.check(), Vault::from_kek(&[8; 32]).check());
     assert_eq!(vault.check(), Vault::from_kek(&[7; 32]).check());
 }
+
+#[test]
+fn hashes_of_trees_are_keyed_and_apart_from_all_others() {
+    let hash = vault().tree_hash(b"part");
+    assert_eq!(hash, vault().tree_hash(b"part"));
+    assert_ne!(hash, vault().tree_hash(b"parT"));
+    assert_ne!(hash, Vault::from_kek(&[8; 32]).tree_hash(b"part"));
+    assert_ne!(hash, vault().chunk_id_of([&b"part"[..]]).0);
+}
+
+#[test]
+fn a_chunk_has_the_same_id_in_parts() {
+    let mut hasher = vault().chunk_hasher();
+    hasher.update(b"some");
+    hasher.update(b"thing");
+    hasher.update_zeros(40_000);
+    let whole = [&b"something"[..], &[0; 40_000]].concat();
+    assert_eq!(hasher.id(), vault().chunk_id_of([&whole[..]]));
+}

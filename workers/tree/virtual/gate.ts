@@ -98,12 +98,14 @@ export class Gate implements NodeMap {
    * `request.node` is its inode now, and the tree is to serve it.
    */
   admit(request: Request, answer: Answer): Outcome {
+    // The root of a mount with one namespace: common, so it takes no arithmetic.
+    if (request.node === MOUNT_NODE && !this.#shared) return this.#admitRoot(1, request, answer);
     const node = this.#known(request.node);
     if (node < 0) return FAILURE.ESTALE;
     request.node = node;
     if (itemOf(node) !== ITEM.ROOT) return this.#serveControl(node, request, answer);
     if (viewOf(node) === 0) return this.#serveMount(request, answer);
-    return this.#admitRoot(node, request, answer);
+    return this.#admitRoot(viewOf(node), request, answer);
   }
 
   /** The inode of a directory that a body names: itself, or -errno for what is none. */
@@ -143,17 +145,17 @@ export class Gate implements NodeMap {
 
   // ---- the root of a namespace ----
 
-  #admitRoot(node: number, request: Request, answer: Answer): Outcome {
-    request.node = this.#namespaceOf(node).root;
+  #admitRoot(view: number, request: Request, answer: Answer): Outcome {
+    request.node = this.#view.namespaces[view - 1].root;
     const { body, opcode } = request;
     const at = this.#files === undefined ? undefined : NAME_AT.get(opcode);
-    if (at === undefined) return ADMITTED;
+    if (at === undefined || body[at] !== HIDDEN[0]) return ADMITTED;
     const name = text(body, at);
     if (typeof name === 'number' || !isHiddenName(name)) return ADMITTED;
     // What was called so before this version had its own stays what it is.
     if (!this.#isFree(request.node, name)) return ADMITTED;
     if (opcode === OPCODE.LOOKUP) {
-      return this.#answerEntry(nodeOf(viewOf(node), ITEM.DIRECTORY), answer);
+      return this.#answerEntry(nodeOf(view, ITEM.DIRECTORY), answer);
     }
     return REMOVING.has(opcode) ? -EPERM : -EEXIST;
   }

@@ -43,6 +43,11 @@ export function viewOf(node: number): number {
   return Math.floor((node - VIRTUAL_NODE_FIRST) / ITEMS);
 }
 
+/** Whether the node is a control directory or file: nothing of the tree changes through it. */
+export function isControl(node: number): boolean {
+  return node >= VIRTUAL_NODE_FIRST && itemOf(node) !== ITEM.ROOT;
+}
+
 /** Whether the node is an inode of the tree. */
 export function isInode(node: number): boolean {
   return node > MOUNT_NODE && node < VIRTUAL_NODE_FIRST;
