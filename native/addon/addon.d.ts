@@ -48,6 +48,7 @@ export declare function callOpenFlags(call: Uint8Array): number
 
 /** Copy a text of a call (0: path, 1: second path, 2: name of an xattr); its bytes, which may be more than fit. */
 export declare function callText(call: Uint8Array, which: number, out: Uint8Array): number
+
 /** The id (32 bytes) of the chunk that holds the scratch memory's input and so many zeros behind it. */
 export declare function chunkId(id: number, plainBytes: number, zeros: number): void
 

@@ -6,8 +6,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "Node-API hands over owned values")]
 #![expect(clippy::must_use_candidate, reason = "JavaScript has no such notion")]
 
-pub mod front;
 pub mod digest;
+pub mod front;
 mod registry;
 
 use millrace_core::{Config, Engine, Memory, Region, hide_stack};

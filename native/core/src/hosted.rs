@@ -10,7 +10,7 @@
 //! While it is hosted, the other fronts sleep. They take over by themselves when the worker does not come back soon.
 use crate::engine::Engine;
 use crate::futex;
-use millrace_layout::{RING_FRONT_SLOTS, TREE_WORKER};
+use millrace_layout::RING_FRONT_SLOTS;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -119,10 +119,5 @@ impl Engine {
         let rings = (0..self.seats.len())
             .all(|worker| self.memory.ring(worker).queued() + 4 * MARGIN <= RING_FRONT_SLOTS);
         rings && self.frames.len() >= MARGIN && self.requests.len() >= MARGIN
-    }
-
-    /// Whether this worker may host a front.
-    pub(crate) fn is_host(&self, worker: usize) -> bool {
-        worker == TREE_WORKER
     }
 }

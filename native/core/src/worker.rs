@@ -5,7 +5,7 @@ use crate::memory::Region;
 use crate::mover::{Job, ReadBuffers};
 use crate::ring::Cells;
 use crate::stack::hide_stack;
-use millrace_layout::header;
+use millrace_layout::{TREE_WORKER, header};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -108,7 +108,8 @@ impl Engine {
     }
 
     fn await_descriptors(&self, worker: usize, seat: &mut Seat, timeout: Duration) -> i32 {
-        let hosts = self.is_host(worker);
+        // The tree worker alone may read requests itself: see hosted.rs.
+        let hosts = worker == TREE_WORKER;
         if hosts {
             self.take_hosted();
         }

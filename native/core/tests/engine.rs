@@ -1,6 +1,7 @@
 //! The engine as a worker drives it: words in, descriptors and answers out; no kernel and no Node.
 #![cfg(not(loom))]
 
+mod hosted;
 mod support;
 
 use millrace_core::Piece;
@@ -412,7 +413,7 @@ fn content_in_pieces_has_the_id_of_one_chunk() {
         Piece::Zeros(70_000),
         Piece::Chunk { id, offset: 0, bytes: 17 },
     ];
-    let whole = [&data[100_001..], &[0; 70_000], &data[..17]].concat();
+    let whole = [&data[100_001..], &vec![0; 70_000], &data[..17]].concat();
     assert_eq!(engine.content_id(&pieces).unwrap(), engine.vault.chunk_id_of([&whole[..]]));
     let beyond = Piece::Chunk { id, offset: data.len() - 1, bytes: 2 };
     assert_eq!(engine.content_id(&[beyond]), Err(libc::EIO));

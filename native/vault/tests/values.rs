@@ -135,6 +135,6 @@ fn a_chunk_has_the_same_id_in_parts() {
     hasher.update(b"some");
     hasher.update(b"thing");
     hasher.update_zeros(40_000);
-    let whole = [&b"something"[..], &[0; 40_000]].concat();
+    let whole = [&b"something"[..], &vec![0; 40_000]].concat();
     assert_eq!(hasher.id(), vault().chunk_id_of([&whole[..]]));
 }

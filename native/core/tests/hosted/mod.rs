@@ -1,14 +1,11 @@
 //! Who reads the device: the fronts, or the tree worker while one program asks for one thing after the other.
-#![cfg(not(loom))]
 
-mod support;
-
+use crate::support::Bench;
 use millrace_core::{Engine, HostedFront, Taken};
 use millrace_layout::{TREE_WORKER, descriptor, kind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use support::Bench;
 
 /// Far longer than a spin, far shorter than a test's patience.
 const WAIT: Duration = Duration::from_millis(20);
