@@ -101,6 +101,11 @@ export const MOUNT_OPTIONS: Readonly<Record<string, KnownOption>> = {
       milliseconds(3_600_000)(value) && (Number(value) >= 10 || Number(value) === 0),
     wants: '0, or milliseconds from 10 to 3600000',
   },
+  shared_mmap: {
+    says: 'deny or allow writable shared mappings of files (default deny); allow needs Linux 6.6',
+    check: (value) => value === 'deny' || value === 'allow',
+    wants: 'deny or allow',
+  },
   allow_other: {
     says: 'let other users in (needs user_allow_other in /etc/fuse.conf unless root mounts)',
     check: (value) => value === true,

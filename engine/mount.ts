@@ -165,6 +165,7 @@ class ServedMount implements Mount {
       directory,
       source: typeof options['fsname'] === 'string' ? options['fsname'] : store,
       allowOther: options['allow_other'] === true,
+      sharedMmap: options['shared_mmap'] === 'allow',
       ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
     };
     if (front === 'fuse-native') {
@@ -202,6 +203,10 @@ class ServedMount implements Mount {
       );
     }
     log.info({ directory, store }, 'mounted');
+    if (this.#options.options['shared_mmap'] !== 'allow') {
+      const why = 'shared mappings of files that are open for writing are refused (ENODEV)';
+      log.info({}, `${why}; programs that need them want -o shared_mmap=allow`);
+    }
   }
 
   #startWorkers(): void {

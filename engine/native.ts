@@ -98,6 +98,7 @@ export interface KernelMountOptions {
   directory: string;
   source: string;
   allowOther: boolean;
+  sharedMmap: boolean;
   threads: number;
 }
 

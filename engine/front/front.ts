@@ -16,6 +16,8 @@ export interface FrontOptions {
   source: string;
   /** Let other users in. */
   allowOther: boolean;
+  /** Let files that are open for writing be mapped, shared and writable. */
+  sharedMmap: boolean;
   /** How long names and attributes may be remembered. */
   ttlMs: number;
 }

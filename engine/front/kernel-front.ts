@@ -14,9 +14,10 @@ export class KernelFront implements Front {
   }
 
   async open(ended: () => void): Promise<void> {
-    const { engine, directory, source, allowOther } = this.#options;
+    const { engine, directory, source, allowOther, sharedMmap } = this.#options;
+    const threads = this.#threads;
     try {
-      native().mount(engine, { directory, source, allowOther, threads: this.#threads }, ended);
+      native().mount(engine, { directory, source, allowOther, sharedMmap, threads }, ended);
     } catch (cause) {
       throw refused(directory, cause);
     }

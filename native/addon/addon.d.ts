@@ -81,6 +81,8 @@ export interface MountOptions {
   source: string
   /** Let other users in. */
   allowOther: boolean
+  /** Let files that are open for writing be mapped, shared and writable. */
+  sharedMmap: boolean
   /** Front threads. */
   threads: number
 }

@@ -171,7 +171,9 @@ async function main(): Promise<void> {
     writeFileSync(join(scratch, `${shape.name}.toml`), configuration(shape, maps));
   }
   try {
-    await withMount({}, (mount) => allRounds(mount, scratch, wanted));
+    await withMount({ flags: ['-o', 'shared_mmap=allow'] }, (mount) =>
+      allRounds(mount, scratch, wanted),
+    );
   } catch (error) {
     process.stderr.write(`fsx: what the file should hold is in ${scratch}\n`);
     throw error;

@@ -33,6 +33,7 @@ if [ "$phase" = run ]; then
 fi
 for copy in rsync tar cp copy-inside; do same "$scratch/tree" "$dir/$copy"; done
 cmp "$dir/tree.tar" <(cat "$dir/tree.tar")
+[ "$(du -k "$dir/cp/sparse" | cut -f 1)" -lt 10000 ] || fail 'the hole takes space'
 if [ "$phase" = again ]; then
   cp -a --sparse=always "$dir/rsync" "$scratch/back"
   same "$scratch/tree" "$scratch/back"

@@ -21,6 +21,8 @@ pub struct MountOptions {
     pub source: String,
     /// Let other users in.
     pub allow_other: bool,
+    /// Let files that are open for writing be mapped, shared and writable.
+    pub shared_mmap: bool,
     /// Front threads.
     pub threads: u32,
 }
@@ -42,6 +44,7 @@ pub fn mount(id: u32, options: MountOptions, ended: Function<'_, (), ()>) -> Res
         directory: PathBuf::from(options.directory),
         source: options.source,
         allow_other: options.allow_other,
+        shared_mmap: options.shared_mmap,
     });
     let session = Arc::new(session.map_err(|e| failed(e.to_string()))?);
     if let Err(error) = session.serve(&engine, options.threads as usize, ended) {

@@ -160,10 +160,11 @@ pub(crate) const INIT_OUT_BYTES: usize = 64;
 
 /// The answer to INIT: large requests, a deep queue, parallel everything. `None`: the kernel is too old.
 ///
-/// Files that are open for writing bypass the kernel's cache, but may be mapped: the kernel then writes dirty pages before it
-/// lets a READ or WRITE pass beside them. Set-id bits and capabilities are taken off here: a WRITE then says
+/// Files that are open for writing bypass the kernel's cache. With `shared_mmap` they may be mapped all the same: the kernel
+/// then writes dirty pages before it lets a READ or WRITE pass beside them; without it, a shared mapping of them is
+/// refused. Set-id bits and capabilities are taken off here: a WRITE then says
 /// whether its caller may keep them, and needs no request besides.
-pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
+pub(crate) fn init_answer(head: &Head, shared_mmap: bool) -> Option<[u8; INIT_OUT_BYTES]> {
     let (major, minor) = (head.body_word(0), head.body_word(1));
     let (readahead, flags) = (head.body_word(2), head.body_word(3));
     // Kernels without the second word leave it out of the request, and this bit is zero then.
@@ -190,7 +191,7 @@ pub(crate) fn init_answer(head: &Head) -> Option<[u8; INIT_OUT_BYTES]> {
         FRAME_BYTES as u32,
         1,                           // time granularity in ns
         (FRAME_BYTES / 4096) as u32, // max_pages; map_alignment is 0
-        init::DIRECT_IO_ALLOW_MMAP & flags2,
+        if shared_mmap { init::DIRECT_IO_ALLOW_MMAP & flags2 } else { 0 },
     ];
     let mut out = [0; INIT_OUT_BYTES];
     for (to, word) in out.chunks_exact_mut(4).zip(words) {

@@ -25,6 +25,8 @@ pub struct Mounting {
     pub source: String,
     /// Let other users in (as an ordinary user this needs `user_allow_other` in /etc/fuse.conf).
     pub allow_other: bool,
+    /// Let files that are open for writing be mapped, shared and writable; the kernel refuses with ENODEV otherwise.
+    pub shared_mmap: bool,
 }
 
 /// Why a mount failed, in words for the user.
@@ -148,9 +150,10 @@ impl Session {
         // SAFETY: no arguments.
         let privileged = unsafe { libc::geteuid() } == 0;
         let fd = if privileged { attach(&mounting)? } else { attach_with_helper(&mounting)? };
+        let shared_mmap = mounting.shared_mmap;
         let point = Arc::new(MountPoint::new(mounting.directory));
         let session = Self { fd, point, running: AtomicUsize::new(0) };
-        if let Err(error) = session.negotiate() {
+        if let Err(error) = session.negotiate(shared_mmap) {
             let _ = session.point.unmount(true);
             return Err(error);
         }
@@ -162,7 +165,7 @@ impl Session {
         &self.point
     }
 
-    fn negotiate(&self) -> Result<(), MountError> {
+    fn negotiate(&self, shared_mmap: bool) -> Result<(), MountError> {
         let fd = self.fd.as_raw_fd();
         let mut head = Head([0; HEAD_BYTES]);
         let mut rest = vec![0; FRAME_BYTES];
@@ -173,7 +176,7 @@ impl Session {
         if bytes < 56 || head.opcode() != opcode::INIT {
             return Err(MountError::Protocol("the kernel did not begin with INIT".into()));
         }
-        let Some(answer) = init_answer(&head) else {
+        let Some(answer) = init_answer(&head, shared_mmap) else {
             reply(fd, head.unique(), libc::EPROTO, &[]);
             let (major, minor) = (head.body_word(0), head.body_word(1));
             let text =
