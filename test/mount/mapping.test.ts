@@ -4,7 +4,7 @@ import { family } from '../support/family.ts';
 const PAGE = 4_096;
 const REGION = 4 * 1_048_576;
 
-const { both } = family({ flags: ['-o', 'shared_mmap=allow'] });
+const { both } = family({ flags: ['-o', 'shared_mmap=allow'] }, 'shared mappings');
 
 both('what is written through a shared mapping is read, and outlives the mount', async (p) => {
   await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);

@@ -5,7 +5,7 @@ const OTHER = 65_534;
 const MODES = [0o4777, 0o2777, 0o6777];
 const CAPABILITY = '\u0001\0\0\u0002\0\u0020\0\0\0\0\0\0\0\0\0\0\0\0\0\0';
 
-const { both } = family({ flags: ['-o', 'allow_other'] });
+const { both } = family({ flags: ['-o', 'allow_other'] }, 'other users');
 const root = { root: true } as const;
 
 both(

@@ -259,9 +259,9 @@ async function closeGround(ground: FamilyGround): Promise<void> {
 
 /**
  * The cases of a file, which share one mount; each is skipped with the reason where none is
- * possible. The mount comes up with the first case and goes behind the last one.
+ * possible, or where the front lacks what all of them need. The mount comes up with the first case and goes behind the last one.
  */
-export function family(options: MountOptions = {}): Family {
+export function family(options: MountOptions = {}, needed?: Need): Family {
   const problem = familyProblem();
   const ground = new FamilyGround(options);
   let number = 0;
@@ -269,7 +269,10 @@ export function family(options: MountOptions = {}): Family {
   return {
     both(title, body, how = {}) {
       const skip =
-        problem ?? (how.root ? rootProblem() : undefined) ?? familyFrontProblem(how.needs) ?? false;
+        problem ??
+        (how.root ? rootProblem() : undefined) ??
+        familyFrontProblem(how.needs ?? needed) ??
+        false;
       test(title, { skip, timeout: how.timeoutMs ?? 120_000 }, async () => {
         await ground.ready();
         number += 1;
@@ -280,7 +283,7 @@ export function family(options: MountOptions = {}): Family {
     },
     mountOnly(title, body, needs) {
       const plain = process.env['MILLRACE_TEST_DIR'] === undefined ? undefined : PLAIN;
-      const skip = problem ?? plain ?? frontProblem(needs) ?? false;
+      const skip = problem ?? plain ?? frontProblem(needs ?? needed) ?? false;
       test(title, { skip, timeout: 120_000 }, async () => {
         await ground.ready();
         number += 1;

@@ -10,6 +10,11 @@ export type Need =
   | 'renameat2'
   | 'holes'
   | 'copies'
+  | 'what is gone'
+  | 'unnamed files'
+  | 'birth'
+  | 'shared mappings'
+  | 'other users'
   | 'front threads';
 
 /** What only some fronts can, and why the others cannot. */
@@ -23,6 +28,12 @@ const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
     renameat2: 'libfuse 2 knows no flags of rename',
     holes: 'fuse-native knows no fallocate',
     copies: 'fuse-native knows no copy_file_range: the kernel copies the bytes',
+    'what is gone': 'libfuse 2 knows directories, and what is held by O_PATH, by their paths',
+    'unnamed files': 'libfuse 2 knows no O_TMPFILE',
+    birth: 'libfuse 2 knows no statx',
+    'shared mappings':
+      'libfuse 2 cannot ask for shared mappings of files that are open for writing',
+    'other users': 'fuse-native does not tell who calls: allow_other is refused',
     'front threads': 'over fuse-native the main thread is the front: it dies with the process',
   },
 };
