@@ -105,3 +105,26 @@ mountTest('random writes stay right beside streams that use up the slab', () =>
     assert.equal(await mount.umount(), 0, mount.stderr());
   }),
 );
+
+mountTest('every other block of stored regions, more than one settle can name', () =>
+  withMount({}, async (mount) => {
+    const path = join(mount.dir, 'file');
+    const content = randomBytes(3 * REGION_BYTES);
+    const fd = openSync(path, 'wx+');
+    writeSync(fd, content);
+    fsyncSync(fd);
+    for (const blocks of [450, 500, 512]) {
+      for (let block = 0; block < blocks; block++) {
+        const at = REGION_BYTES + 2 * block * 4096;
+        randomBytes(4096).copy(content, at);
+        writeSync(fd, content, at, 4096, at);
+      }
+      fsyncSync(fd);
+      const back = Buffer.alloc(content.length);
+      assert.equal(readSync(fd, back, 0, back.length, 0), content.length);
+      assert.ok(back.equals(content), `${blocks} blocks`);
+    }
+    closeSync(fd);
+    assert.equal(await mount.umount(), 0, mount.stderr());
+  }),
+);

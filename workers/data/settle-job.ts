@@ -21,6 +21,8 @@ export class SettleJob {
   bytes = 0;
   /** Discards trim them while the job runs: by another list, because lists are shared. */
   ranges: readonly Range[] = WHOLE_REGION;
+  /** What was to be stored did not fit into one job: another one must follow. */
+  isCut = false;
   /** Pieces whose frames are sealed in place; they are unreadable until the job is done. */
   inPlace: PieceList | undefined;
   /** Frames of pieces that were dropped while the job may still read them. */
@@ -84,6 +86,7 @@ export class SettleJobs {
   end(job: SettleJob): void {
     job.isRunning = false;
     job.ranges = WHOLE_REGION;
+    job.isCut = false;
     if (job.deferred.length > 0) job.deferred.length = 0;
     job.nextIdle = this.#idle;
     this.#idle = job;

@@ -136,6 +136,7 @@ export class Settler {
     pin(region, ranges);
     if (region.dirtyBytes > 0) {
       // The list was full: what is left needs one more job, which everybody who waits must see end.
+      job.isCut = true;
       this.#table.dirty.add(region.dirtyLink);
       for (const entry of region.waiters) entry.target += 1;
     }
@@ -218,7 +219,9 @@ export class Settler {
       const piece = region.pieces.at(i);
       if (piece.state === PIECE.SETTLING) piece.state = PIECE.CLEAN;
     }
-    if (region.pieces.count > PIECES_MAX / 2) region.dropClean(this.#commands);
+    // A job that follows must not list again what this one has stored, or it would come no further.
+    const isMuch = job.isCut || region.pieces.count > PIECES_MAX / 2;
+    if (isMuch) region.dropClean(this.#commands);
     if (region.pieces.count > 0) this.#table.clean.add(region.cleanLink);
   }
 
