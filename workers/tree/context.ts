@@ -150,7 +150,7 @@ function timeOfMilliseconds(milliseconds: number): Time {
  * The system's clock. Milliseconds suffice: the kernel's own file times are no finer than its timer
  * tick.
  */
-function systemTime(): Time {
+export function systemTime(): Time {
   return timeOfMilliseconds(Date.now());
 }
 

@@ -1,0 +1,200 @@
+/**
+ * What one turn of the tree worker collects, and what becomes of it when its transaction ends.
+ *
+ *     begin ─► answer, finish, reply … ─► the transaction ─► flush, where something must survive ─► end: afterCommit
+ *                                                                  └─► refused: guarded replies become EIO
+ *
+ * Answers are written into the out buffer and as commands; both leave with the next `poll`, after the end of the turn.
+ */
+import { constants } from 'node:os';
+import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
+import { OUT_BYTES } from '../../engine/layout.ts';
+import type { Tree } from '../../engine/tree/tree.ts';
+import type { Commands } from '../commands.ts';
+import { Answer } from './answer.ts';
+import type { Clock } from './clock.ts';
+import { type Outcome, PENDING } from './request.ts';
+
+/** Room that every answer must have; a turn with less is ended early. */
+const ANSWER_ROOM = 1 << 20;
+/** Where a REPLY has its errno: words from the command's first. */
+const REPLY_ERRNO_AT = 2;
+
+/** The turn that is taken now, or was taken last. Threads: the tree worker's own. */
+export class Turn {
+  readonly #commands: Commands;
+  readonly #kv: BufferedKv;
+  readonly #tree: Tree;
+  readonly #clock: Clock;
+  readonly #wake: () => void;
+  readonly #answer: Answer;
+  #outUsed = 0;
+  /** Where the errnos of guarded replies lie among the commands. */
+  #guarded: number[] = [];
+  #mustFlush = false;
+  #isTransacting = false;
+  #refuses = false;
+  #afterCommit: (() => void)[] = [];
+  #changes = 0;
+
+  /** `wake` asks for a turn soon. */
+  constructor(
+    commands: Commands,
+    parts: { kv: BufferedKv; tree: Tree; clock: Clock; wake: () => void },
+  ) {
+    this.#commands = commands;
+    this.#kv = parts.kv;
+    this.#tree = parts.tree;
+    this.#clock = parts.clock;
+    this.#wake = parts.wake;
+    this.#answer = new Answer(commands.out);
+  }
+
+  // ---- its course ----
+
+  /** Starts a turn: the answers of the last one have left. */
+  begin(): void {
+    this.#outUsed = 0;
+    this.#guarded.length = 0;
+    this.#afterCommit = [];
+    // While the Kv cannot be written, nothing may be added to what it holds back (invariant 5).
+    this.#refuses = this.#kv.isFailing && !this.flush();
+  }
+
+  /** Whether the turn may serve one more descriptor. */
+  get hasRoom(): boolean {
+    return this.#commands.hasRoom && OUT_BYTES - this.#outUsed >= ANSWER_ROOM;
+  }
+
+  /** Whether mutations get ENOSPC in this turn: the Kv cannot be written. */
+  get refuses(): boolean {
+    return this.#refuses;
+  }
+
+  /** Runs `body` in one transaction, and flushes it when something in it must survive. */
+  transact(body: () => void): void {
+    this.#isTransacting = true;
+    try {
+      this.#tree.transact(body);
+    } finally {
+      this.#isTransacting = false;
+    }
+    if (this.#kv.isUnflushed) this.#noteChange();
+    if (!this.#mustFlush) return;
+    this.#mustFlush = false;
+    if (this.flush()) return;
+    for (const position of this.#guarded) this.#commands.patch(position, constants.errno.EIO);
+  }
+
+  get isTransacting(): boolean {
+    return this.#isTransacting;
+  }
+
+  /** Does what waits for the turn's transaction to be committed. */
+  end(): void {
+    for (const done of this.#afterCommit) done();
+  }
+
+  /** Runs `task` as a turn without descriptors. Must not be called within a turn. */
+  runAlone(task: () => void): void {
+    // Answers of the last turn may not be sent yet: the out buffer is left as it is.
+    this.#guarded.length = 0;
+    this.#afterCommit = [];
+    this.transact(task);
+    this.end();
+    this.#wake();
+  }
+
+  /** Runs `task` in a turn of its own, soon. */
+  later(task: () => void): void {
+    setImmediate(() => {
+      this.runAlone(task);
+    });
+  }
+
+  /** Has `task` run when the turn's transaction is committed. */
+  afterCommit(task: () => void): void {
+    this.#afterCommit.push(task);
+  }
+
+  // ---- what survives ----
+
+  /** What this turn changes must survive the end of the process: it is flushed before answers are sent. */
+  flushAtEnd(): void {
+    this.#mustFlush = true;
+  }
+
+  /** The reply that is written next becomes EIO when the turn must be flushed and cannot. */
+  guardNextReply(): void {
+    this.#guarded.push(this.#commands.position + REPLY_ERRNO_AT);
+  }
+
+  /** Makes all changes of the tree so far survive the end of the process. False: the store refuses; they are kept. */
+  flush(): boolean {
+    return succeeds(() => this.#kv.flush());
+  }
+
+  /** Writes all changes of the tree so far where they belong. False: the store refuses; they are kept. */
+  writeBack(): boolean {
+    return succeeds(() => this.#kv.writeBack());
+  }
+
+  /** Whether changes of the tree wait to be written where they belong. */
+  get isCollecting(): boolean {
+    return this.#kv.size > 0;
+  }
+
+  /** Counts turns that changed the tree. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  /** The tree has changed: it is made durable in a while, if nobody asks for it. */
+  #noteChange(): void {
+    this.#changes += 1;
+    if (this.#clock.commits) this.#clock.arm();
+  }
+
+  // ---- answers ----
+
+  /** Where the next answer is written; the object is only valid until the next call. */
+  answer(): Answer {
+    return this.#answer.begin(this.#outUsed, OUT_BYTES);
+  }
+
+  /** Answers a request as its outcome says: with what was written to `answer`, with an errno, or not yet. */
+  finish(request: number, outcome: Outcome): void {
+    if (outcome === PENDING) return;
+    if (outcome < 0) return this.reply(request, -outcome);
+    this.#commands.reply(request, 0, outcome > 0 ? this.#outUsed : 0, outcome);
+    this.#outUsed += Math.ceil(outcome / 8) * 8;
+  }
+
+  /** Answers a request with an errno, or 0 and no data; outside of a turn as well, as when a sync has ended. */
+  reply(request: number, errno: number): void {
+    this.#commands.reply(request, errno);
+  }
+
+  /** Answers a request outside of a turn, with what `write` writes. */
+  answerLater(request: number, write: (answer: Answer) => Outcome): void {
+    // Once the commands are executed, the answers of the last turn have left the out buffer.
+    if (this.#commands.position === 0) this.#outUsed = 0;
+    this.finish(request, write(this.answer()));
+    this.#wake();
+  }
+}
+
+/** Whether the store takes it; what is no error of the store is thrown. */
+function succeeds(write: () => void): boolean {
+  try {
+    write();
+    return true;
+  } catch (error) {
+    if (!isStoreError(error)) throw error;
+    return false;
+  }
+}
+
+function isStoreError(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'STORE_IO';
+}
