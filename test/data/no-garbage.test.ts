@@ -15,7 +15,7 @@ const REGIONS = 64;
 const FIRST = 1024;
 const FRAMES_PER_REGION = REGION_BYTES / FRAME_BYTES;
 /** Rounds of which one must be lean: until then the compiler may be at work, and on a busy machine it takes its time. */
-const ROUNDS = 100;
+const ROUNDS = 400;
 const REQUESTS_PER_ROUND = 10_000;
 
 /** Keeps what the worker asked for in fields and arrays of fixed length. */
