@@ -156,11 +156,10 @@ export class DataWorker {
       if (end === Number.POSITIVE_INFINITY) {
         inode.emptyFrom = Math.min(inode.emptyFrom, Math.ceil(offset / REGION_BYTES));
       }
-      for (const region of inode.regions.values()) {
-        if (region.offset < end && region.offset + REGION_BYTES > offset) {
-          const from = Math.max(0, offset - region.offset);
-          this.#discardIn(region, from, Math.min(REGION_BYTES, end - region.offset));
-        }
+      const [first, behind] = [Math.floor(offset / REGION_BYTES), Math.ceil(end / REGION_BYTES)];
+      for (const region of inode.between(first, behind)) {
+        const from = Math.max(0, offset - region.offset);
+        this.#discardIn(region, from, Math.min(REGION_BYTES, end - region.offset));
       }
     }
     this.#acknowledge(token, 0);

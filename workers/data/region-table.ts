@@ -19,10 +19,40 @@ export class InodeRegions {
   readonly active: LinkedList<Region> = new LinkedList();
   /** Regions from this index on that are not in `regions` are empty in the store. */
   emptyFrom: number;
+  /** How many regions there may be before idle ones are looked for. */
+  pruneAt: number = REGIONS_KEPT;
+  /** Behind the last region that was ever in `regions`. */
+  #end = 0;
 
   constructor(slot: number, emptyFrom: number) {
     this.slot = slot;
     this.emptyFrom = emptyFrom;
+  }
+
+  /** Remembers a region that begins. */
+  add(region: Region): void {
+    this.regions.set(region.index, region);
+    this.#end = Math.max(this.#end, region.index + 1);
+  }
+
+  /**
+   * The remembered regions from `first` (inclusive) to `end` (exclusive, may be Infinity). Cost: those that lie there,
+   * remembered or not, or those that are remembered, whichever are fewer.
+   */
+  between(first: number, end: number): Region[] {
+    const found: Region[] = [];
+    const behind = Math.min(end, this.#end);
+    if (behind - first < this.regions.size) {
+      for (let index = first; index < behind; index++) {
+        const region = this.regions.get(index);
+        if (region !== undefined) found.push(region);
+      }
+    } else {
+      for (const region of this.regions.values()) {
+        if (region.index >= first && region.index < behind) found.push(region);
+      }
+    }
+    return found;
   }
 }
 
@@ -72,23 +102,27 @@ export class RegionTable {
   }
 
   #addRegion(inode: InodeRegions, index: number): Region {
-    if (inode.regions.size >= REGIONS_KEPT) this.#prune(inode);
+    if (inode.regions.size >= inode.pruneAt) this.#prune(inode);
     const region = this.#regions.take();
     region.begin(inode, index);
     if (index >= inode.emptyFrom) region.becomesHole();
-    inode.regions.set(index, region);
+    inode.add(region);
     return region;
   }
 
-  /** Forgets the oldest regions of an inode that need no work: the tree can tell them again. */
+  /**
+   * Forgets the oldest regions of an inode that need no work: the tree can tell them again. Looks again only when there
+   * are twice as many as it had to leave, so that a new region costs the same however many others are dirty.
+   */
   #prune(inode: InodeRegions): void {
     for (const region of inode.regions.values()) {
-      if (inode.regions.size <= REGIONS_KEPT / 2) return;
+      if (inode.regions.size <= REGIONS_KEPT / 2) break;
       if (!region.isIdle) continue;
       inode.regions.delete(region.index);
       inode.emptyFrom = Math.max(inode.emptyFrom, region.index + 1);
       this.#recycle(region);
     }
+    inode.pruneAt = Math.max(REGIONS_KEPT, 2 * inode.regions.size);
   }
 
   #recycle(region: Region): void {
