@@ -8,6 +8,7 @@ export type Need =
   | 'one time'
   | 'names of one inode'
   | 'renameat2'
+  | 'cookies'
   | 'holes'
   | 'copies'
   | 'what is gone'
@@ -26,6 +27,7 @@ const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
     'names of one inode':
       'libfuse 2 has an inode for each name, whose attributes are remembered apart',
     renameat2: 'libfuse 2 knows no flags of rename',
+    cookies: 'libfuse 2 numbers the names of each listing anew',
     holes: 'fuse-native knows no fallocate',
     copies: 'fuse-native knows no copy_file_range: the kernel copies the bytes',
     'what is gone': 'libfuse 2 knows directories, and what is held by O_PATH, by their paths',

@@ -396,6 +396,24 @@ def op_closedir(handle):
     handles.pop(handle).close()
 
 
+def op_getdents(handle, size):
+    """One getdents64(2) into so many bytes, of an open directory: names with their cookies, but for the dots."""
+    room = ctypes.create_string_buffer(size)
+    filled = checked(LIBC.getdents64(handles[handle], room, ctypes.c_size_t(size)))
+    if filled == 0:
+        return None
+    entries = []
+    at = 0
+    while at < filled:
+        cookie = int.from_bytes(room[at + 8 : at + 16], "little")
+        length = int.from_bytes(room[at + 16 : at + 18], "little")
+        name = room[at + 19 : at + length].split(b"\0", 1)[0]
+        if name not in (b".", b".."):
+            entries.append([text(name), cookie])
+        at += length
+    return entries
+
+
 def op_setxattr(path, name, spec, how="", follow=True):
     flags = {"": 0, "create": os.XATTR_CREATE, "replace": os.XATTR_REPLACE}[how]
     os.setxattr(raw(path), raw(name), content(spec), flags, follow_symlinks=follow)
