@@ -7,3 +7,5 @@ export const ROOT: string = fileURLToPath(new URL('../../', import.meta.url));
 export const MILLRACE: string = `${ROOT}bin/millrace`;
 /** The load generator: `npm run setup` compiles it from bench/load/load.c. */
 export const LOAD: string = `${ROOT}dist/bench/load/load`;
+/** The program that times single operations, of bench/load/constant.c. */
+export const CONSTANT: string = `${ROOT}dist/bench/load/constant`;

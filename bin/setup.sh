@@ -85,7 +85,10 @@ step() {
 
 compile_load() {
   mkdir -p dist/bench/load
-  cc -O2 -Wall -Wextra -o dist/bench/load/load bench/load/load.c -lpthread
+  local program
+  for program in load constant; do
+    cc -O2 -Wall -Wextra -o "dist/bench/load/$program" "bench/load/$program.c" -lpthread
+  done
 }
 
 # A lockfile made where the registry has no builds for other platforms lacks their entries, and `npm ci` refuses it;
@@ -127,7 +130,7 @@ packages
 step 'npm packages' node_modules/.package-lock.json package-lock.json -- npm_packages
 step 'Rust addon' 'native/addon/*.node' native package.json -- npm run --silent build:native
 step 'TypeScript' dist/bin/main.js engine workers bin bench test tsconfig.json package-lock.json -- compile_typescript
-step 'load generator' dist/bench/load/load bench/load -- compile_load
+step 'load generators' dist/bench/load/constant bench/load -- compile_load
 if [ -n "$want_tests" ]; then
   suite pjdfstest 0.2.2
   suite fsx 0.3.2

@@ -14,23 +14,17 @@
  * Runs of one salt belong together: `read` finds what `write` left. Exit status: 1 I/O error or wrong bytes, 2 usage.
  */
 #define _GNU_SOURCE
-#include <errno.h>
+#include "common.h"
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
-#define BLOCK 4096
 #define NOISE_BYTES (32u << 20)
 #define THREADS_MAX 64
 #define SAMPLES_MAX (1u << 20)
 #define REWRITE_SALT 0x5bd1e995u
+
+const char *const program = "load";
 
 struct settings {
     const char *directory, *job;
@@ -50,36 +44,6 @@ struct thread {
 static struct settings set = { .threads = 1, .size = 1u << 30, .bs = 1u << 20, .seconds = 5, .count = 2000, .salt = 1 };
 static unsigned char *noise;
 static pthread_barrier_t gate;
-
-static void fail(const char *format, ...) {
-    va_list words;
-    va_start(words, format);
-    fprintf(stderr, "load: ");
-    vfprintf(stderr, format, words);
-    fprintf(stderr, "\n");
-    va_end(words);
-    exit(1);
-}
-
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-/* splitmix64 */
-static uint64_t next_random(uint64_t *state) {
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static void *memory(size_t bytes) {
-    void *p = NULL;
-    if (posix_memalign(&p, BLOCK, bytes)) fail("no memory for %zu bytes", bytes);
-    return p;
-}
 
 static void make_noise(void) {
     uint64_t state = 42;
@@ -130,22 +94,6 @@ static int open_file(const struct thread *t, int flags) {
 static void finish_file(int fd, int sync) {
     if (sync && fsync(fd)) fail("fsync: %s", strerror(errno));
     if (close(fd)) fail("close: %s", strerror(errno));
-}
-
-static void write_all(int fd, const unsigned char *from, uint64_t bytes, uint64_t offset) {
-    while (bytes) {
-        ssize_t n = pwrite(fd, from, bytes, offset);
-        if (n <= 0) fail("write at %llu: %s", (unsigned long long)offset, n ? strerror(errno) : "nothing taken");
-        from += n, bytes -= n, offset += n;
-    }
-}
-
-static void read_all(int fd, unsigned char *to, uint64_t bytes, uint64_t offset) {
-    while (bytes) {
-        ssize_t n = pread(fd, to, bytes, offset);
-        if (n <= 0) fail("read at %llu: %s", (unsigned long long)offset, n ? strerror(errno) : "end of file");
-        to += n, bytes -= n, offset += n;
-    }
 }
 
 static void sample(struct thread *t, double seconds) {
@@ -279,11 +227,6 @@ static void *run_thread(void *argument) {
     return NULL;
 }
 
-static int by_value(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void print_latency(const struct thread *threads) {
     uint64_t all = 0;
     for (uint64_t i = 0; i < set.threads; i++) all += threads[i].samples;
@@ -292,7 +235,7 @@ static void print_latency(const struct thread *threads) {
     for (uint64_t i = 0, at = 0; i < set.threads; at += threads[i++].samples)
         memcpy(merged + at, threads[i].sample_ns, threads[i].samples * sizeof *merged);
     qsort(merged, all, sizeof *merged, by_value);
-    printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f", merged[all / 2] / 1e3, merged[all - 1 - all / 100] / 1e3, merged[all - 1] / 1e3);
+    printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f", merged[all / 2] / 1e3, percentile_99(merged, all) / 1e3, merged[all - 1] / 1e3);
     free(merged);
 }
 
@@ -323,20 +266,12 @@ static int usage(const char *what) {
 }
 
 static int read_settings(int count, char **words) {
-    struct { const char *name; uint64_t *value; } known[] = {
+    const struct setting known[] = {
         { "threads", &set.threads }, { "size", &set.size }, { "bs", &set.bs },
         { "seconds", &set.seconds }, { "count", &set.count }, { "salt", &set.salt },
     };
-    for (int w = 0; w < count; w++) {
-        char *value = strchr(words[w], '='), *end = NULL;
-        unsigned found = 0;
-        for (unsigned k = 0; value && k < sizeof known / sizeof *known; k++) {
-            if (strlen(known[k].name) != (size_t)(value - words[w]) || strncmp(words[w], known[k].name, value - words[w])) continue;
-            *known[k].value = strtoull(value + 1, &end, 10);
-            found = end && !*end && end != value + 1;
-        }
-        if (!found) return usage(words[w]);
-    }
+    const char *unknown = read_numbers(known, sizeof known / sizeof *known, count, words);
+    if (unknown) return usage(unknown);
     if (!set.threads || set.threads > THREADS_MAX) return usage("threads must be 1 to 64");
     if (!set.bs || set.bs % BLOCK || set.bs > NOISE_BYTES || !set.size || set.size % set.bs) return usage("bs must be a multiple of 4096, at most 32 MiB, and divide size");
     return 0;
