@@ -4,6 +4,7 @@ import { open as openFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { MillraceError } from '../errors.ts';
+import { pass } from '../kill-points.ts';
 import { BOOT_ID_BYTES, readBootId } from './boot-id.ts';
 
 /*
@@ -53,6 +54,8 @@ export class Anchor {
   readonly #path: string;
   readonly #bootId: string;
   #sequence = 0;
+  /** Whether the names of both files are known to be durable. */
+  #isNamed = false;
   /** The data file, and the anchor's own, from the first use on. */
   #dataFile: number | undefined;
   #file: number | undefined;
@@ -81,6 +84,7 @@ export class Anchor {
     } finally {
       closeSync(file);
     }
+    pass('anchor-restored');
     return true;
   }
 
@@ -104,6 +108,7 @@ export class Anchor {
     this.#file ??= openSync(this.#path, sequence === 1 ? 'w' : 'r+', 0o600);
     const bytes = encode({ sequence, bootId: this.#bootId, metas });
     writeAll(this.#file, bytes, (sequence % SLOTS) * SLOT_BYTES);
+    pass('anchor-written');
   }
 
   /**
@@ -114,7 +119,11 @@ export class Anchor {
     if (this.#file === undefined) throw new MillraceError('INVARIANT', 'no meta pages to save');
     const sequence = this.#sequence + 1;
     await flushFile(this.#file);
-    if (sequence === 1) await flushDirectory(dirname(this.#path));
+    pass('anchor-flushed');
+    // Once in every process: the one that made the file may have been killed just before.
+    if (!this.#isNamed) await flushDirectory(dirname(this.#path));
+    this.#isNamed = true;
+    pass('anchor-saved');
     this.#sequence = sequence;
   }
 

@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { MillraceError } from '../errors.ts';
+import { pass } from '../kill-points.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
 import type { WriteAheadLog } from './write-ahead-log.ts';
 
@@ -17,6 +18,15 @@ const SCANNED_MAX = 64;
 const BLOCK_BYTES = 1 << 18;
 /** Length of a removed key's value. */
 const REMOVED = -1;
+/**
+ * The key below that says which records of the log are written back, in the same transaction.
+ *
+ * A process that is killed between that commit and the reset of its log leaves records that are
+ * older than what is below. Replayed, they would take back a part of it: only keys that had been
+ * flushed before.
+ */
+const WRITTEN_LOG_NAME = '\0log';
+const WRITTEN_LOG: Uint8Array = Buffer.from(WRITTEN_LOG_NAME, 'latin1');
 
 /** One key that differs from the Kv below. Key and value lie behind one another in `block`. */
 interface Change {
@@ -49,6 +59,8 @@ interface Undo {
  * transaction may be larger. While that fails memory grows with every change: whoever transacts
  * must refuse changes while `isFailing` (see `failure`), and call `flush` to learn whether the
  * store has recovered.
+ *
+ * Keys: the one of the bytes 0, "log" belongs to this class; a scan passes it over.
  *
  * Threads: one thread uses one BufferedKv. Ownership: keys and values are copied; values that
  * `get` and `scan` lend are valid until the next flush at most.
@@ -185,8 +197,10 @@ export class BufferedKv implements Kv, Transaction {
   ): void {
     const isMany = this.#changes.size > SCANNED_MAX;
     if (isMany && this.#undo === undefined && !this.isFailing) this.#tryWriteBack();
-    const names = this.#changedBetween(nameOf(from), nameOf(to));
-    if (names.length === 0) {
+    const [first, behind] = [nameOf(from), nameOf(to)];
+    const names = this.#changedBetween(first, behind);
+    const isOurs = first <= WRITTEN_LOG_NAME && WRITTEN_LOG_NAME < behind;
+    if (names.length === 0 && !isOurs) {
       this.#below.read((below) => below.scan(from, to, visit));
       return;
     }
@@ -207,7 +221,8 @@ export class BufferedKv implements Kv, Transaction {
     };
     this.#below.read((below) =>
       below.scan(from, to, (key, value) => {
-        if (!visitUntil(nameOf(key)) && goesOn) goesOn = visit(key, value);
+        const name = nameOf(key);
+        if (!visitUntil(name) && goesOn && name !== WRITTEN_LOG_NAME) goesOn = visit(key, value);
         return goesOn;
       }),
     );
@@ -259,7 +274,9 @@ export class BufferedKv implements Kv, Transaction {
   writeBack(): void {
     this.#assertOutside();
     try {
+      pass('write-back');
       if (this.#changes.size > 0) this.#below.transact((below) => this.#writeAll(below));
+      pass('written-back');
       this.#unflushed.clear();
       this.#log?.reset();
     } catch (error) {
@@ -283,6 +300,9 @@ export class BufferedKv implements Kv, Transaction {
       if (value === undefined) below.remove(changedKey(change));
       else below.put(changedKey(change), value);
     }
+    const mark = this.#log?.mark;
+    if (mark !== undefined) below.put(WRITTEN_LOG, mark);
+    pass('write-back-commit');
   }
 
   async sync(): Promise<void> {
@@ -307,7 +327,9 @@ export class BufferedKv implements Kv, Transaction {
         isWritten = false;
         throw error;
       });
+      pass('tree-closed');
       this.#log?.close(isWritten);
+      pass('log-removed');
     }
   }
 
@@ -324,8 +346,9 @@ function recover(below: Kv, log: WriteAheadLog): void {
     log.replay((key, value) => {
       if (value === undefined) transaction.remove(key);
       else transaction.put(key, value);
-    });
+    }, transaction.get(WRITTEN_LOG));
   });
+  pass('log-replayed');
   log.reset();
 }
 

@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer';
 import { open, type RootDatabase } from 'lmdb';
 import { MillraceError } from '../errors.ts';
+import { pass } from '../kill-points.ts';
 import { Anchor } from './anchor.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
 
@@ -245,7 +246,9 @@ export class LmdbKv implements Kv, Transaction {
   async #save(): Promise<void> {
     const metas = await this.#orNeverAgain(async () => {
       const found = this.#anchor.readMetas(this.#internals.db.stat().pageSize);
+      pass('tree-sync');
       await this.#flushFile();
+      pass('tree-synced');
       return found;
     });
     try {

@@ -1,13 +1,15 @@
 import { Buffer } from 'node:buffer';
+import { randomFillSync } from 'node:crypto';
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { MillraceError } from '../errors.ts';
+import { pass } from '../kill-points.ts';
 import { BOOT_ID_BYTES, readBootId } from './boot-id.ts';
 
 /*
  * Changes that a Kv has promised but not written yet, in a file of the page cache.
  *
  * ```text
- * header (64 bytes)   magic[8] | boot id[36] | generation u32 | zeros
+ * header (64 bytes)   magic[8] | boot id[36] | generation u32 | name of the file[16]
  * record              mark | changes | mark
  * mark                generation u32 | sequence u32 | bytes of the changes u32
  * change              key bytes u16 | value bytes u32 (2^32 - 1: removed) | key | value
@@ -15,12 +17,14 @@ import { BOOT_ID_BYTES, readBootId } from './boot-id.ts';
  *
  * Numbers are little-endian. A record counts when both marks are the expected ones. The kernel
  * copies what is written front to back, so that a process which was killed in the middle leaves no
- * second mark; and what lies there from before has another generation. Whether a value is authentic
+ * second mark; and what lies there from before has another generation. Generation and name
+ * together are unlike those of every other set of records. Whether a value is authentic
  * is seen by the layer above, which sealed it.
  */
 
 const MAGIC = Buffer.from('MRWAL001');
 const GENERATION_AT = MAGIC.length + BOOT_ID_BYTES;
+const NAME_AT = GENERATION_AT + 4;
 const HEADER_BYTES = 64;
 const MARK_BYTES = 12;
 const CHANGE_HEAD_BYTES = 6;
@@ -44,6 +48,7 @@ export class WriteAheadLog {
   readonly #path: string;
   readonly #bootId: string;
   readonly #record: Buffer = Buffer.allocUnsafeSlow(RECORD_BYTES_MAX);
+  readonly #header: Buffer = Buffer.alloc(HEADER_BYTES);
   #file: number | undefined;
   #generation = 0;
   #sequence = 0;
@@ -59,15 +64,27 @@ export class WriteAheadLog {
   }
 
   /**
-   * Visits the changes of every whole record that an earlier process of this boot left, in their
-   * order, and says how many there were. Whoever has them written where they belong must `reset`.
+   * What tells the records since the last `reset` from all others, undefined when there are none.
+   * Whoever writes them where they belong can store it with them, for `replay`.
    */
-  replay(visit: OnChange): number {
+  get mark(): Uint8Array | undefined {
+    return this.#position === HEADER_BYTES ? undefined : this.#header.subarray(GENERATION_AT);
+  }
+
+  /**
+   * Visits the changes of every whole record that an earlier process of this boot left, in their
+   * order, and says how many there were; none when their mark is `written`. Whoever has them
+   * written where they belong must `reset`.
+   */
+  replay(visit: OnChange, written?: Uint8Array): number {
     const bytes = readIfThere(this.#path);
     if (bytes === undefined || bytes.length < HEADER_BYTES) return 0;
     const bootId = bytes.toString('latin1', MAGIC.length, GENERATION_AT);
     if (!bytes.subarray(0, MAGIC.length).equals(MAGIC) || bootId !== this.#bootId) return 0;
     this.#generation = bytes.readUInt32LE(GENERATION_AT);
+    if (written !== undefined && bytes.subarray(GENERATION_AT, HEADER_BYTES).equals(written)) {
+      return 0;
+    }
     return replayRecords(bytes, this.#generation, visit);
   }
 
@@ -102,7 +119,9 @@ export class WriteAheadLog {
       if (this.#file === undefined) this.#create();
       this.#mark(0, this.#used - MARK_BYTES);
       this.#mark(this.#used, this.#used - MARK_BYTES);
+      pass('log-append');
       this.#write(this.#record, end, this.#position);
+      pass('log-appended');
     } catch (cause) {
       throw logError(cause);
     }
@@ -131,16 +150,20 @@ export class WriteAheadLog {
 
   #create(): void {
     this.#file = openSync(this.#path, 'w', 0o600);
+    pass('log-emptied');
+    MAGIC.copy(this.#header);
+    this.#header.write(this.#bootId, MAGIC.length, BOOT_ID_BYTES, 'latin1');
+    randomFillSync(this.#header, NAME_AT);
     this.#renew();
   }
 
   #renew(): void {
-    const header = Buffer.alloc(HEADER_BYTES);
     const generation = (this.#generation + 1) >>> 0;
-    MAGIC.copy(header);
-    header.write(this.#bootId, MAGIC.length, BOOT_ID_BYTES, 'latin1');
+    const header = Buffer.from(this.#header);
     header.writeUInt32LE(generation, GENERATION_AT);
     this.#write(header, HEADER_BYTES, 0);
+    pass('log-reset');
+    header.copy(this.#header);
     this.#generation = generation;
     this.#sequence = 0;
     this.#position = HEADER_BYTES;

@@ -3,6 +3,7 @@ import { link, open, readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { REGION_BYTES, SEGMENT_BYTES } from '../layout.ts';
 import { MillraceError } from '../errors.ts';
+import { pass } from '../kill-points.ts';
 
 /**
  * The superblock: the file `millrace.json` that makes a directory a store, and says how to read
@@ -182,7 +183,9 @@ async function writeNew(directory: string, text: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}`;
   try {
     await writeDurably(temporary, text);
+    pass('superblock-written');
     await link(temporary, path);
+    pass('superblock-named');
     await flushDirectory(directory);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw io('write', directory, cause);

@@ -9,6 +9,7 @@ import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Kv, Snapshot } from '../../engine/kv/kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
+import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
 
 /** Opens an engine in a directory of its own. */
 const ENGINES: Record<string, (directory: string) => Promise<Kv>> = {
@@ -17,6 +18,10 @@ const ENGINES: Record<string, (directory: string) => Promise<Kv>> = {
   'buffered memory': () => Promise.resolve(new BufferedKv(new MemoryKv())),
   'buffered lmdb': async (directory) => {
     return new BufferedKv(await LmdbKv.open({ path: join(directory, 'kv.mdb') }));
+  },
+  'buffered lmdb with a log': async (directory) => {
+    const log = new WriteAheadLog(join(directory, 'log'));
+    return new BufferedKv(await LmdbKv.open({ path: join(directory, 'kv.mdb') }), log);
   },
 };
 

@@ -168,6 +168,48 @@ test('what is written back needs no log any more', () => {
   assert.deepEqual(replayed(new WriteAheadLog(file)), []);
 });
 
+test('records that are written back take nothing back when their reset was missed', () => {
+  const file = newPath();
+  const below = new Below();
+  const kv = new BufferedKv(below, new WriteAheadLog(file));
+  put(kv, 'a', 'flushed');
+  kv.flush();
+  const log = readFileSync(file);
+  kv.transact((transaction) => {
+    transaction.put(Buffer.from('a'), Buffer.from('later'));
+    transaction.put(Buffer.from('b'), Buffer.from('later'));
+  });
+  kv.writeBack();
+  // The process was killed between the commit below and the reset of the log.
+  writeFileSync(file, log);
+  const next = new BufferedKv(below, new WriteAheadLog(file));
+  assert.deepEqual([text(next, 'a'), text(next, 'b')], ['later', 'later']);
+});
+
+test('records are told from those of another log, and from later ones', () => {
+  const file = newPath();
+  const below = new Below();
+  const kv = new BufferedKv(below, new WriteAheadLog(file));
+  put(kv, 'a', '1');
+  kv.flush();
+  kv.writeBack();
+  put(kv, 'a', '2');
+  kv.flush();
+  const next = new BufferedKv(below, new WriteAheadLog(file));
+  assert.equal(text(next, 'a'), '2');
+  put(next, 'a', '3');
+  next.flush();
+  next.writeBack();
+  rmSync(file);
+  let anew = new BufferedKv(below, new WriteAheadLog(file));
+  for (const value of ['4', '5', '6']) {
+    put(anew, 'a', value);
+    anew.flush();
+    anew = new BufferedKv(below, new WriteAheadLog(file));
+    assert.equal(text(anew, 'a'), value);
+  }
+});
+
 test('an aborted transaction does not reach the log', () => {
   const file = newPath();
   const kv = new BufferedKv(new Below(), new WriteAheadLog(file));

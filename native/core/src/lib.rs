@@ -42,6 +42,7 @@ pub use hosted::{HostedFront, Taken};
 #[cfg(not(loom))]
 pub use memory::{Memory, Region};
 #[cfg(not(loom))]
+pub use millrace_store::{KillPoint, pass};
 pub use mortality::Life;
 #[cfg(not(loom))]
 pub use mover::Scratch;

@@ -1,15 +1,47 @@
 //! The slots of requests that the kernel waits for.
 use crate::engine::Engine;
 use millrace_layout::{NONE, kind, request};
+use millrace_store::{KillPoint, kills, pass};
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
+
+/// Requests after whose answer a program counts on something.
+mod opcode {
+    pub(super) const RENAME: u32 = 12;
+    pub(super) const FSYNC: u32 = 20;
+    pub(super) const FLUSH: u32 = 25;
+    pub(super) const RENAME2: u32 = 45;
+}
 
 impl Engine {
     /// Answer a request with bytes and give its slot back.
     pub(crate) fn answer(&self, slot: u32, parts: &[IoSlice<'_>]) {
         let (fd, unique) = self.addressee(slot);
+        let points = self.points_of(slot);
+        if let Some((before, _)) = points {
+            pass(before);
+        }
         self.reply(fd, unique, 0, parts);
+        if let Some((_, after)) = points {
+            pass(after);
+        }
         self.release_request(slot);
+    }
+
+    /// Where a test may end the process before and after the answer to a request.
+    fn points_of(&self, slot: u32) -> Option<(KillPoint, KillPoint)> {
+        if !kills() {
+            return None;
+        }
+        // ORDER: as for the addressee.
+        match self.memory.request(slot, request::OPCODE).load(Ordering::Relaxed) {
+            opcode::RENAME | opcode::RENAME2 => {
+                Some((KillPoint::RenameAnswer, KillPoint::RenameAnswered))
+            }
+            opcode::FSYNC => Some((KillPoint::FsyncAnswer, KillPoint::FsyncAnswered)),
+            opcode::FLUSH => Some((KillPoint::FlushAnswer, KillPoint::FlushAnswered)),
+            _ => None,
+        }
     }
 
     /// Answer a request with an errno (0: success without a body) and give its slot back.

@@ -5,7 +5,7 @@ use crate::protocol::{
     BATCH_FORGET_BYTES, FORGET_ONE_BYTES, HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES,
     WRITE_KILL_SUIDGID, handle, opcode,
 };
-use millrace_core::{Engine, Life, Words, hide_stack};
+use millrace_core::{Engine, KillPoint, Life, Words, hide_stack, pass};
 use millrace_layout::{
     FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
     header, inode, kind, privilege, request,
@@ -264,7 +264,9 @@ impl Front {
     fn written(&self, size: usize) {
         let mut out = [0; 8];
         out[..4].copy_from_slice(&(size as u32).to_le_bytes());
+        pass(KillPoint::WriteAnswer);
         self.answer(0, &[IoSlice::new(&out)]);
+        pass(KillPoint::WriteAnswered);
     }
 
     fn read(&mut self) -> Result<(), i32> {

@@ -8,6 +8,7 @@
 //! A final name therefore always means a whole, durable object; only the name itself may still be
 //! lost with the machine, until `sync` has flushed its directory.
 use crate::entry::{Name, exists_at, open_at, parse, publish, unlink_at};
+use crate::kill::{KillPoint, pass};
 use crate::object::{read_all, write_all};
 use crate::{ChunkReader, ChunkStore, Put, Space, last_errno};
 use millrace_vault::ChunkId;
@@ -168,7 +169,9 @@ impl DirectoryStore {
     fn write_with(&self, name: &Name, object: &[IoSlice<'_>], flags: i32) -> Result<(), i32> {
         let flags = flags | libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let file = open_at(&self.tmp, name, flags)?;
+        pass(KillPoint::ObjectCreated);
         write_all(&file, object)?;
+        pass(KillPoint::ObjectWritten);
         if self.volatile { Ok(()) } else { file.sync_data().map_err(|e| errno(&e)) }
     }
 }
@@ -192,12 +195,14 @@ impl ChunkStore for DirectoryStore {
         // ORDER: only that no two names are alike matters.
         let temporary = Name::temporary(self.next.fetch_add(1, Ordering::Relaxed));
         let written = self.write(&temporary, object);
+        pass(KillPoint::ObjectFlushed);
         let published =
             written.and_then(|()| publish(&self.tmp, &temporary, self.fan(id), &Name::of(id)));
         if published != Ok(true) {
             let _ = unlink_at(&self.tmp, &temporary);
         }
         let present = !published?;
+        pass(KillPoint::ObjectNamed);
         self.rely_on(id);
         Ok(Put { present })
     }
@@ -221,16 +226,20 @@ impl ChunkStore for DirectoryStore {
             return Ok(());
         }
         let _only_one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        pass(KillPoint::Barrier);
         for (fan, unsynced) in self.fans.iter().zip(&self.unsynced) {
             // ORDER: partner is the release in `rely_on`; a name that comes later sets the flag
             // again.
-            if unsynced.swap(false, Ordering::AcqRel)
-                && let Err(error) = fan.sync_all()
-            {
+            if !unsynced.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            if let Err(error) = fan.sync_all() {
                 unsynced.store(true, Ordering::Release);
                 return Err(errno(&error));
             }
+            pass(KillPoint::BarrierDirectory);
         }
+        pass(KillPoint::BarrierEnded);
         Ok(())
     }
 

@@ -4,11 +4,13 @@ mod cache;
 mod directory;
 mod entry;
 mod faults;
+mod kill;
 mod object;
 
 pub use cache::{HandleCache, OpenChunk, ReadError};
 pub use directory::DirectoryStore;
 pub use faults::{faulty, with_faults};
+pub use kill::{KILL_POINTS, KillPoint, kills, pass};
 
 use millrace_vault::ChunkId;
 use std::io::IoSlice;
