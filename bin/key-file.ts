@@ -6,7 +6,6 @@ import {
   fstatSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -14,6 +13,8 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
+import { makeDurableDirectory } from '../engine/durable-directory.ts';
+import { SUPERBLOCK_FILE } from '../engine/store/superblock.ts';
 import { errnoName, Failure } from './failure.ts';
 
 const KEY_BYTES = 32;
@@ -52,7 +53,8 @@ function writeDigits(key: Uint8Array, text: Uint8Array): void {
 /** Whether there is a store to lose: a directory with anything in it. */
 export function storeExists(store: string): boolean {
   try {
-    return readdirSync(store).length > 0;
+    // A process that was killed as it made the store leaves a superblock that never got its name.
+    return readdirSync(store).some((name) => !name.startsWith(`${SUPERBLOCK_FILE}.`));
   } catch (error) {
     if (errnoName(error) === 'ENOENT') return false;
     if (errnoName(error) === 'ENOTDIR') {
@@ -86,7 +88,7 @@ function syncDirectory(directory: string): void {
  */
 function createKeyFile(keyFile: string): boolean {
   const directory = path.dirname(keyFile);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(directory);
   const fresh = `${keyFile}.new-${process.pid}`;
   const key = Buffer.alloc(KEY_BYTES);
   const text = Buffer.alloc(KEY_DIGITS + 1);

@@ -5,7 +5,6 @@
  *        │           │  the mount is gone, or close()
  *        └──► (throws)└──► failed: a thread died; the connection is aborted, exit status 1
  */
-import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import { getSystemErrorName } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
+import { makeDurableDirectory } from './durable-directory.ts';
 import { MillraceError } from './errors.ts';
 import type { Front, FrontKind } from './front/front.ts';
 import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
@@ -214,7 +214,7 @@ class ServedMount implements Mount {
     const buffers = this.#memory.buffers;
     const engine = this.#engine;
     const treeDirectory = path.join(store, 'tree');
-    mkdirSync(treeDirectory, { recursive: true, mode: 0o700 });
+    makeDurableDirectory(treeDirectory);
     const tree: WorkerTask = {
       role: 'tree',
       engine,

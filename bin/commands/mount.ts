@@ -1,8 +1,8 @@
 /** `millrace mount DIR`. */
-import { mkdirSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { type Command, Option } from 'commander';
 import pino from 'pino';
+import { makeDurableDirectory } from '../../engine/durable-directory.ts';
 import { FRONTS } from '../../engine/front/front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
@@ -42,7 +42,7 @@ function say(flags: MountArguments, text: string, fields: Record<string, unknown
 function makeStoreDirectory(store: string): void {
   if (storeExists(store)) return;
   try {
-    mkdirSync(store, { recursive: true, mode: 0o700 });
+    makeDurableDirectory(store);
   } catch (error) {
     throw new Failure(
       {

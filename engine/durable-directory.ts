@@ -1,0 +1,33 @@
+import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+
+/**
+ * Makes a directory, and those above it that are missing, private to the owner, with names that survive a power loss.
+ *
+ * The name of a directory that was there is flushed too: whoever made it may have been killed before. A directory above
+ * that we may not read is left alone: it was there before us, or nobody may flush it.
+ */
+export function makeDurableDirectory(directory: string): void {
+  const last = resolve(directory);
+  const first = mkdirSync(last, { recursive: true, mode: 0o700 }) ?? last;
+  const top = dirname(first);
+  for (let above = dirname(last); ; above = dirname(above)) {
+    flushNames(above);
+    if (above === top || above === dirname(above)) return;
+  }
+}
+
+function flushNames(directory: string): void {
+  let file: number;
+  try {
+    file = openSync(directory, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') return;
+    throw error;
+  }
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
