@@ -21,8 +21,8 @@ const INLINE_BUFFERS = 64;
 /** A commit that waits for the store's barrier. */
 interface Commit {
   open: OpenInode;
-  /** How many of its pending changes the barrier covers: later ones need the next. */
-  changes: number;
+  /** Which changes of the inode, counted from its opening, the barrier covers: later ones need the next. */
+  upTo: number;
   done(errno: number): void;
 }
 
@@ -110,7 +110,7 @@ export class Commits {
     if (!this.#storeNeedsSync || !chunks) {
       return done(this.#apply(open, open.pending.length));
     }
-    this.#waiting.push({ open, changes: 0, done });
+    this.#waiting.push({ open, upTo: 0, done });
     this.#startBarrier();
   }
 
@@ -121,10 +121,13 @@ export class Commits {
     this.#barrierRuns = true;
     const token = this.#barriers.open(1, (errno) => {
       this.#barrierRuns = false;
-      for (const { open, changes, done } of commits) done(errno || this.#apply(open, changes));
+      for (const { open, upTo, done } of commits) {
+        // Two commits of one inode share the changes before the barrier; those behind it wait for the next.
+        done(errno || this.#apply(open, Math.max(0, upTo - open.applied)));
+      }
       this.#startBarrier();
     });
-    for (const commit of commits) commit.changes = commit.open.pending.length;
+    for (const commit of commits) commit.upTo = commit.open.applied + commit.open.pending.length;
     this.#commands.syncStore(token);
   }
 
@@ -139,6 +142,7 @@ export class Commits {
     const update = { size: this.#slots.sizeOf(open.slot), mtime: { seconds, nanoseconds } };
     const result = this.#tree.applyContent(open.ino, changes, update);
     if (typeof result !== 'number') {
+      open.applied += changes.length;
       for (const change of changes) this.#dropInline(change);
       return 0;
     }

@@ -24,6 +24,8 @@ export interface OpenInode {
   opens: number;
   /** What happened to the content since the last commit, in order. */
   pending: ContentChange[];
+  /** Changes of the content that were committed since the slot was taken. */
+  applied: number;
   /** The slot's count of writes at the last commit. */
   committedWrites: number;
   /** The slot's count of bytes at the last commit of all that was written. */
@@ -83,6 +85,7 @@ export class Slots {
       writers: 0,
       opens: 0,
       pending: [],
+      applied: 0,
       committedWrites: 0,
       committedBytes: 0,
       forgotten: false,
