@@ -1,0 +1,448 @@
+/** A program that works at random in a directory of its own and knows what it may find there after a crash. */
+import { createHash } from 'node:crypto';
+import { readFileSync, rmSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Draws } from '../support/random.ts';
+import { type Outcome, type Request, Syscalls } from '../support/syscalls.ts';
+import { type Change, Contents } from './contents.ts';
+import { type Entry, type Found, Names, type Tree } from './names.ts';
+
+/** What ends a process: a kill leaves the page cache, a power loss only what was synced. */
+export type Level = 'kill' | 'power';
+
+/** What calls fail with when nobody serves the mount any more. */
+const DEAD = new Set(['ENOTCONN', 'ECONNABORTED']);
+/** What calls fail with while the store does. */
+const REFUSED = new Set(['ENOSPC', 'EIO', 'EROFS']);
+const FILE_BYTES_MAX = 9 << 20;
+const FILES_MAX = 10;
+const HANDLES_MAX = 3;
+/** How often what must succeed is tried once the store is whole again, and how far apart, in milliseconds. */
+const TRIES = 60;
+const TRY_MS = 100;
+/** Lengths of writes: inline files, ordinary ones, several requests, several regions. */
+const LENGTHS_MAX = [200, 200, 4_096, 4_096, 70_000, 70_000, 1_200_000, 6_000_000] as const;
+
+/** What an actor is made of. */
+export interface ActorOptions {
+  name: string;
+  draws: Draws;
+  level: Level;
+  /** Makes the store whole again; for actors that work while it fails. */
+  heal?: () => void;
+}
+
+/** Thrown when the mount is gone: no fault of anybody. */
+class Gone extends Error {}
+
+/** One program. Its directory is `name` below the mount. */
+export class Actor {
+  readonly #options: ActorOptions;
+  readonly #names = new Names();
+  readonly #contents = new Map<number, Contents>();
+  /** Open files by handle. */
+  readonly #open = new Map<string, number>();
+  #calls: Syscalls | undefined;
+  #root = '';
+  #next = 1;
+
+  constructor(options: ActorOptions) {
+    this.#options = options;
+  }
+
+  /** Has a process of its own for the mount at `directory`, until `leave`. */
+  enter(directory: string, onStuck: () => void): void {
+    this.#root = `${directory}/${this.#options.name}`;
+    this.#calls = new Syscalls({ onStuck, deadlineMs: 30_000 });
+  }
+
+  /** Ends the process, and so closes what it has open. */
+  async leave(): Promise<void> {
+    await this.#calls?.close();
+    this.#open.clear();
+  }
+
+  /** Makes the actor's directory, durable. */
+  async begin(): Promise<void> {
+    await this.#ok('mkdir', this.#root);
+    await this.#ok('fsync_directory', this.#root.slice(0, this.#root.lastIndexOf('/')));
+  }
+
+  /** Takes so many steps; false when the mount has ended meanwhile. */
+  async work(steps: number): Promise<boolean> {
+    try {
+      for (let step = 0; step < steps; step += 1) await this.#step();
+      return true;
+    } catch (error) {
+      if (error instanceof Gone) return false;
+      throw error;
+    }
+  }
+
+  /** Closes every handle and syncs every file; all must succeed within a while. False when the mount has ended. */
+  async settle(): Promise<boolean> {
+    try {
+      for (const handle of [...this.#open.keys()]) await this.#close(handle);
+      for (const [path, entry] of this.#names.now) {
+        if (entry.type !== 'file') continue;
+        await this.#ok('open', 'settle', `${this.#root}/${path}`, ['O_RDWR']);
+        await this.#eventually('fsync', 'settle');
+        await this.#ok('close', 'settle');
+        this.#synced(entry.id);
+      }
+      await this.#ok('fsync_directory', this.#root);
+      this.#synced(-1);
+      return true;
+    } catch (error) {
+      if (error instanceof Gone) return false;
+      throw error;
+    }
+  }
+
+  /** The mount has ended with status 0: everything is durable. */
+  unmounted(): void {
+    this.#names.settle();
+    for (const contents of this.#contents.values()) contents.settle();
+  }
+
+  /**
+   * Compares everything with what may be there, and knows it to be the state from now on. False when the mount has
+   * ended meanwhile; throws what is wrong.
+   */
+  async verify(scratch: string): Promise<boolean> {
+    const outcome = await this.#made('tree', this.#root);
+    if (isDead(outcome)) return false;
+    if ('errno' in outcome) throw new Error(`${this.#root} cannot be read: ${outcome.errno}`);
+    const found = outcome.value as Record<string, Found>;
+    const tree = this.#names.match(found);
+    if (typeof tree === 'string') throw new Error(`names: ${tree}`);
+    const bytes = new Map<number, Buffer>();
+    for (const [path, entry] of tree) {
+      if (entry.type !== 'file') continue;
+      const state = await this.#stateOf(path, entry, found[path] as Found, scratch);
+      if (state === undefined) return false;
+      bytes.set(entry.id, state);
+    }
+    this.#adopt(tree, bytes);
+    return true;
+  }
+
+  #adopt(tree: Tree, bytes: ReadonlyMap<number, Buffer>): void {
+    this.#names.adopt(tree);
+    this.#contents.clear();
+    for (const [id, state] of bytes) {
+      const contents = new Contents();
+      contents.adopt(state);
+      this.#contents.set(id, contents);
+    }
+  }
+
+  /** The bytes of a file, which must be among those that it may have. */
+  async #stateOf(
+    path: string,
+    entry: Entry,
+    found: Found,
+    scratch: string,
+  ): Promise<Buffer | undefined> {
+    const contents = this.#contents.get(entry.id) as Contents;
+    const known = contents.states().find((state) => hashOf(state) === found.content);
+    if (known !== undefined) return known;
+    const outcome = await this.#made('copy_out', `${this.#root}/${path}`, scratch);
+    if (isDead(outcome)) return undefined;
+    if ('errno' in outcome) throw new Error(`${path} cannot be read: ${outcome.errno}`);
+    const bytes = readFileSync(scratch);
+    rmSync(scratch);
+    const problem = contents.problem(bytes);
+    if (problem !== undefined) throw new Error(`content of ${path}: ${problem}`);
+    return bytes;
+  }
+
+  // ---- calls ----
+
+  #made(...request: Request): Promise<Outcome> {
+    if (this.#calls === undefined) throw new Error('the actor has no process');
+    return this.#calls.call(...request);
+  }
+
+  /** A call that must succeed unless the mount is gone. */
+  async #ok(...request: Request): Promise<unknown> {
+    const outcome = await this.#made(...request);
+    if ('value' in outcome) return outcome.value;
+    if (isDead(outcome)) throw new Gone();
+    throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
+  }
+
+  /** A call that a failing store may refuse; false when it does. */
+  async #allowed(...request: Request): Promise<boolean> {
+    const outcome = await this.#made(...request);
+    if ('value' in outcome) return true;
+    if (isDead(outcome)) throw new Gone();
+    if (this.#options.heal !== undefined && REFUSED.has(outcome.errno)) return false;
+    throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
+  }
+
+  /** A call that must succeed within a while, now that the store is whole. */
+  async #eventually(...request: Request): Promise<void> {
+    for (let attempt = 1; !(await this.#allowed(...request)); attempt += 1) {
+      if (attempt === TRIES) throw new Error(`${JSON.stringify(request)} goes on to fail`);
+      await pause(TRY_MS);
+    }
+  }
+
+  // ---- what is known ----
+
+  #synced(id: number): void {
+    this.#contents.get(id)?.settle();
+    if (this.#options.level === 'power') {
+      for (const contents of this.#contents.values()) contents.settleClosed();
+    }
+    this.#names.settle();
+  }
+
+  #closed(id: number): void {
+    if (this.#options.level === 'power') return this.#contents.get(id)?.close();
+    this.#contents.get(id)?.settle();
+    this.#names.settle();
+  }
+
+  #paths(type: Entry['type']): string[] {
+    return [...this.#names.now].filter(([, entry]) => entry.type === type).map(([path]) => path);
+  }
+
+  /** A path that is not there yet, in one of the directories. */
+  #newPath(): string {
+    const directory = this.#options.draws.pick(['', ...this.#paths('directory')]);
+    this.#next += 1;
+    return `${directory === '' ? '' : `${directory}/`}n${this.#next}`;
+  }
+
+  // ---- steps ----
+
+  #step(): Promise<void> {
+    const { draws } = this.#options;
+    const files = this.#paths('file');
+    if (files.length === 0) return this.#create();
+    const handle = this.#open.size > 0 ? draws.pick([...this.#open.keys()]) : undefined;
+    const file = draws.pick(files);
+    if (draws.below(10) < 6) {
+      if (handle === undefined) return this.#openFile(file);
+      return this.#useHandle(handle);
+    }
+    switch (draws.below(12)) {
+      case 0:
+      case 1:
+        return files.length < FILES_MAX ? this.#create() : this.#unlink(file);
+      case 2:
+        return this.#publish(file);
+      case 3:
+        return this.#rename(file, draws.below(2) === 0 ? this.#newPath() : draws.pick(files));
+      case 4:
+        return this.#unlink(file);
+      case 5:
+        return files.length < FILES_MAX ? this.#link(file) : this.#unlink(file);
+      case 6:
+        return this.#truncate(file);
+      case 7:
+        return this.#attributes(file);
+      case 8:
+        return this.#directories();
+      case 9:
+        return this.#symlink();
+      case 10:
+        return this.#syncDirectory();
+      default:
+        return this.#openFile(file);
+    }
+  }
+
+  #useHandle(handle: string): Promise<void> {
+    switch (this.#options.draws.below(10)) {
+      case 0:
+      case 1:
+        return this.#fsync(handle);
+      case 2:
+        return this.#close(handle);
+      case 3:
+        return this.#truncateHandle(handle);
+      default:
+        return this.#write(handle);
+    }
+  }
+
+  async #create(): Promise<void> {
+    const path = this.#newPath();
+    const id = this.#nextId();
+    this.#names.change((tree) => tree.set(path, { type: 'file', id, mode: '0o644', xattrs: {} }));
+    this.#contents.set(id, new Contents());
+    await this.#makeRoom();
+    const handle = `h${id}`;
+    await this.#ok('open', handle, `${this.#root}/${path}`, ['O_RDWR', 'O_CREAT', 'O_EXCL']);
+    this.#open.set(handle, id);
+  }
+
+  #nextId(): number {
+    this.#next += 1;
+    return this.#next;
+  }
+
+  async #openFile(path: string): Promise<void> {
+    await this.#makeRoom();
+    const handle = `h${this.#nextId()}`;
+    await this.#ok('open', handle, `${this.#root}/${path}`, ['O_RDWR']);
+    this.#open.set(handle, (this.#names.now.get(path) as Entry).id);
+  }
+
+  async #makeRoom(): Promise<void> {
+    const [oldest] = this.#open.keys();
+    if (this.#open.size >= HANDLES_MAX && oldest !== undefined) await this.#close(oldest);
+  }
+
+  #contentsOf(handle: string): Contents {
+    return this.#contents.get(this.#open.get(handle) as number) as Contents;
+  }
+
+  async #write(handle: string): Promise<void> {
+    const { draws, name } = this.#options;
+    const contents = this.#contentsOf(handle);
+    const size = contents.length;
+    const length = 1 + draws.below(draws.pick(LENGTHS_MAX));
+    const offset = draws.below(3) > 0 ? size : draws.below(size + 5_000);
+    if (offset + length > FILE_BYTES_MAX) return this.#truncateHandle(handle);
+    const repeat = `${name}${this.#nextId()};`;
+    const change: Change = { kind: 'write', offset, repeat, length };
+    contents.change(change);
+    if (await this.#allowed('pwrite', handle, { repeat, length }, offset)) return;
+    this.#options.heal?.();
+    await this.#eventually('pwrite', handle, { repeat, length }, offset);
+  }
+
+  async #truncateHandle(handle: string): Promise<void> {
+    const contents = this.#contentsOf(handle);
+    const size = this.#options.draws.below(contents.length + 2_000);
+    contents.change({ kind: 'truncate', size });
+    if (await this.#allowed('ftruncate', handle, size)) return;
+    this.#options.heal?.();
+    await this.#eventually('ftruncate', handle, size);
+  }
+
+  async #truncate(path: string): Promise<void> {
+    const { id } = this.#names.now.get(path) as Entry;
+    const contents = this.#contents.get(id) as Contents;
+    const size = this.#options.draws.below(contents.length + 2_000);
+    contents.change({ kind: 'truncate', size });
+    if (await this.#allowed('truncate', `${this.#root}/${path}`, size)) return;
+    this.#options.heal?.();
+    await this.#eventually('truncate', `${this.#root}/${path}`, size);
+  }
+
+  async #fsync(handle: string): Promise<void> {
+    const call = this.#options.draws.pick(['fsync', 'fdatasync']);
+    if (await this.#allowed(call, handle)) this.#synced(this.#open.get(handle) as number);
+  }
+
+  async #close(handle: string): Promise<void> {
+    const id = this.#open.get(handle) as number;
+    this.#open.delete(handle);
+    if (await this.#allowed('close', handle)) this.#closed(id);
+  }
+
+  async #syncDirectory(): Promise<void> {
+    if (await this.#allowed('fsync_directory', this.#root)) this.#synced(-1);
+  }
+
+  async #rename(from: string, to: string): Promise<void> {
+    const entry = this.#names.now.get(from) as Entry;
+    const replaced = this.#names.now.get(to);
+    // POSIX: two links of one file stay both.
+    if (replaced?.id !== entry.id) {
+      this.#names.change((tree) => {
+        tree.delete(from);
+        tree.set(to, entry);
+      });
+    }
+    await this.#ok('rename', `${this.#root}/${from}`, `${this.#root}/${to}`);
+    if (this.#options.level === 'kill') this.#names.settle();
+  }
+
+  /** As programs save: a new file, synced, in the place of an old one. */
+  async #publish(path: string): Promise<void> {
+    await this.#create();
+    const handle = [...this.#open.keys()].at(-1) as string;
+    const id = this.#open.get(handle) as number;
+    await this.#write(handle);
+    await this.#fsync(handle);
+    await this.#close(handle);
+    const [from] = [...this.#names.now].find(([, entry]) => entry.id === id) as [string, Entry];
+    await this.#rename(from, path);
+  }
+
+  async #unlink(path: string): Promise<void> {
+    this.#names.change((tree) => tree.delete(path));
+    await this.#ok('unlink', `${this.#root}/${path}`);
+  }
+
+  async #link(path: string): Promise<void> {
+    const to = this.#newPath();
+    this.#names.change((tree) => tree.set(to, tree.get(path) as Entry));
+    await this.#ok('link', `${this.#root}/${path}`, `${this.#root}/${to}`);
+  }
+
+  async #attributes(path: string): Promise<void> {
+    const { draws } = this.#options;
+    const { id } = this.#names.now.get(path) as Entry;
+    const isMode = draws.below(2) === 0;
+    const bits = draws.pick([0o600, 0o640, 0o644, 0o755]);
+    const value = `value ${this.#nextId()}`;
+    this.#names.change((tree) => {
+      for (const [other, entry] of tree) {
+        if (entry.id !== id) continue;
+        const xattrs = { ...entry.xattrs, 'user.crash': value };
+        tree.set(
+          other,
+          isMode ? { ...entry, mode: `0o${bits.toString(8)}` } : { ...entry, xattrs },
+        );
+      }
+    });
+    if (isMode) await this.#ok('chmod', `${this.#root}/${path}`, bits);
+    else await this.#ok('setxattr', `${this.#root}/${path}`, 'user.crash', value);
+  }
+
+  async #directories(): Promise<void> {
+    const { now } = this.#names;
+    const empty = this.#paths('directory').find(
+      (path) => ![...now.keys()].some((other) => other.startsWith(`${path}/`)),
+    );
+    if (empty !== undefined && this.#options.draws.below(2) === 0) {
+      this.#names.change((tree) => tree.delete(empty));
+      await this.#ok('rmdir', `${this.#root}/${empty}`);
+      return;
+    }
+    const path = this.#newPath();
+    const id = this.#nextId();
+    this.#names.change((tree) => {
+      tree.set(path, { type: 'directory', id, mode: '0o755', xattrs: {} });
+    });
+    await this.#ok('mkdir', `${this.#root}/${path}`);
+  }
+
+  async #symlink(): Promise<void> {
+    const links = this.#paths('link');
+    if (links.length > 3) {
+      const path = links[0] as string;
+      return this.#unlink(path);
+    }
+    const path = this.#newPath();
+    const target = `to ${this.#nextId()}`;
+    const entry = { type: 'link', id: this.#nextId(), mode: '0o777', target, xattrs: {} } as const;
+    this.#names.change((tree) => tree.set(path, entry));
+    await this.#ok('symlink', target, `${this.#root}/${path}`);
+  }
+}
+
+function isDead(outcome: Outcome): boolean {
+  return 'errno' in outcome && DEAD.has(outcome.errno);
+}
+
+function hashOf(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

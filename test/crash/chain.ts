@@ -1,0 +1,247 @@
+/** One store through many mounts, each of which ends badly: what was promised must be in the next. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { KillPoint } from '../../engine/kill-points.ts';
+import {
+  destroyMount,
+  type Mount,
+  type MountOptions,
+  startMount,
+  temporaryDirectory,
+} from '../support/mount.ts';
+import { Draws } from '../support/random.ts';
+import { Actor } from './actor.ts';
+import { PowerLoss } from './power-loss.ts';
+
+/** Where a chain's store lies, and what ends its mounts. */
+export type ChainKind = 'disk' | 'memory' | 'power' | 'faults';
+
+/** How one mount is to end: at a point, or at any time. */
+export type Ending = { point: string; passage: number } | 'any time';
+
+/** Where the process that makes a store may be killed, among others. */
+export const FIRST_POINTS: readonly KillPoint[] = [
+  'superblock-written',
+  'superblock-named',
+  'tree-sync',
+  'anchor-written',
+  'anchor-flushed',
+  'anchor-saved',
+  'log-emptied',
+];
+const STEPS = 60;
+const ACTORS = 2;
+/** Milliseconds of work before a kill from outside, at most. */
+const WORK_MS = 900;
+/** Of so many rounds, one ends by umount(8), with everything there afterwards. */
+const CLEAN_EVERY = 6;
+const FLAGS = ['--slab', '128M', '-o', 'commit_interval=300'];
+const FAULTS = [
+  'put-errno=28',
+  'put-errno=5',
+  'put-errno=30',
+  'put-delay-ms=15',
+  'put-errno=28,after=3,count=4',
+];
+const COMPLAINTS = /damaged|not authentic|cannot be read|died|panicked/;
+
+/** One chain. Its store is left behind when something is lost. */
+export class Chain {
+  readonly kind: ChainKind;
+  readonly seed: number;
+  /** Kills that happened, by what was to cause them. */
+  readonly kills: Map<string, number> = new Map();
+  readonly #draws: Draws;
+  readonly #base: string;
+  readonly #store: string;
+  readonly #faults: string;
+  readonly #environment: Record<string, string> = {};
+  readonly #actors: Actor[];
+  readonly #power: PowerLoss | undefined;
+  #mount: Mount | undefined;
+  #rounds = 0;
+  #checks = 0;
+  #complaintsAt = 0;
+
+  constructor(kind: ChainKind, seed: number) {
+    this.kind = kind;
+    this.seed = seed;
+    this.#draws = new Draws(seed);
+    const isDisk = kind === 'disk' || kind === 'power';
+    this.#base = isDisk
+      ? mkdtempSync(join(tmpdir(), 'millrace-crash-'))
+      : temporaryDirectory('crash');
+    this.#store = join(this.#base, 'store');
+    this.#faults = join(this.#base, 'faults');
+    mkdirSync(this.#store);
+    writeFileSync(this.#faults, '');
+    if (kind === 'power') this.#power = new PowerLoss(this.#store, this.#base, this.#draws);
+    this.#actors = Array.from({ length: ACTORS }, (_, number) => this.#actor(number));
+  }
+
+  #actor(number: number): Actor {
+    const draws = new Draws(this.seed * 31 + number);
+    const level = this.kind === 'power' ? 'power' : 'kill';
+    const heal = this.kind === 'faults' ? { heal: () => this.#setFaults('') } : {};
+    return new Actor({ name: `a${number}`, draws, level, ...heal });
+  }
+
+  /** Comparisons that were made with the model so far. */
+  get checks(): number {
+    return this.#checks;
+  }
+
+  #setFaults(text: string): void {
+    writeFileSync(this.#faults, text);
+  }
+
+  /** Mounts the empty store and makes the actors' directories. */
+  async begin(): Promise<void> {
+    const options = { storeDir: this.#store, flags: FLAGS, environment: this.#environment };
+    for (const point of FIRST_POINTS) {
+      this.#arm({ point, passage: 1 });
+      await mustBeKilled(options, point);
+      this.#count(point);
+      this.#powerLoss();
+    }
+    this.#arm('any time');
+    this.#mount = await startMount(options);
+    this.#enter();
+    for (const actor of this.#actors) await actor.begin();
+    await this.#die('any time');
+  }
+
+  #arm(ending: Ending): void {
+    const env = this.#environment;
+    Object.assign(env, this.#power?.environment);
+    if (this.kind === 'faults') env['MILLRACE_STORE_FAULTS'] = `file=${this.#faults}`;
+    delete env['MILLRACE_TEST_KILL'];
+    if (ending !== 'any time') env['MILLRACE_TEST_KILL'] = `${ending.point}:${ending.passage}`;
+  }
+
+  /** One mount on what the last one left: compared, worked on, and ended. Throws what is lost. */
+  async round(ending: Ending): Promise<void> {
+    this.#rounds += 1;
+    this.#arm(ending);
+    this.#setFaults('');
+    const mount = this.#mount as Mount;
+    try {
+      await mount.remount();
+    } catch (error) {
+      if (mount.child.signalCode !== 'SIGKILL') throw error;
+      return this.#die(ending);
+    }
+    this.#enter();
+    let alive = await this.#verify();
+    if (alive) alive = await this.#work(ending);
+    if (alive && this.#isClean(ending)) return this.#unmount(ending);
+    await this.#die(ending);
+  }
+
+  #enter(): void {
+    const mount = this.#mount as Mount;
+    for (const actor of this.#actors) actor.enter(mount.dir, () => mount.abort());
+  }
+
+  async #verify(): Promise<boolean> {
+    const scratch = join(this.#base, 'scratch');
+    for (const actor of this.#actors) {
+      if (!(await actor.verify(scratch))) return false;
+      this.#checks += 1;
+    }
+    const told = (this.#mount as Mount).stderr().slice(this.#complaintsAt);
+    if (COMPLAINTS.test(told)) throw new Error(`the mount complains: ${told.slice(-2000)}`);
+    this.#complaintsAt += told.length;
+    return true;
+  }
+
+  /** False when the mount has ended meanwhile. */
+  async #work(ending: Ending): Promise<boolean> {
+    const steps = 1 + this.#draws.below(2 * STEPS);
+    const work = Promise.all(this.#actors.map((actor) => actor.work(steps)));
+    if (this.kind === 'faults') this.#failSometimes(work);
+    if (ending === 'any time' && !this.#isClean(ending)) {
+      await Promise.race([work, pause(this.#draws.below(WORK_MS))]);
+      (this.#mount as Mount).child.kill('SIGKILL');
+    }
+    const alive = (await work).every(Boolean);
+    if (!alive || this.kind !== 'faults') return alive;
+    this.#setFaults('');
+    return (await Promise.all(this.#actors.map((actor) => actor.settle()))).every(Boolean);
+  }
+
+  /** Has the store fail and work in turn until the work is done. */
+  #failSometimes(work: Promise<unknown>): void {
+    let isDone = false;
+    const done = (): void => {
+      isDone = true;
+    };
+    work.then(done, done);
+    const turn = async (): Promise<void> => {
+      while (!isDone) {
+        this.#setFaults(this.#draws.pick([...FAULTS, '']));
+        await pause(20 + this.#draws.below(150));
+      }
+    };
+    void turn();
+  }
+
+  #isClean(ending: Ending): boolean {
+    const isEnd = ending !== 'any time' && ['tree-closed', 'log-removed'].includes(ending.point);
+    return isEnd || this.#rounds % CLEAN_EVERY === 0;
+  }
+
+  async #unmount(ending: Ending): Promise<void> {
+    const mount = this.#mount as Mount;
+    await Promise.all(this.#actors.map((actor) => actor.leave()));
+    const status = await mount.umount();
+    if (mount.child.signalCode === 'SIGKILL') return this.#die(ending);
+    if (status !== 0) throw new Error(`umount: status ${status}: ${mount.stderr().slice(-2000)}`);
+    for (const actor of this.#actors) actor.unmounted();
+    this.#powerLoss();
+  }
+
+  /** The mount is gone, or goes now. */
+  async #die(ending: Ending): Promise<void> {
+    const mount = this.#mount as Mount;
+    const isDead = mount.child.signalCode === 'SIGKILL';
+    const cause = ending !== 'any time' && isDead ? ending.point : 'any time';
+    this.#count(cause);
+    await mount.kill9();
+    await Promise.all(this.#actors.map((actor) => actor.leave()));
+    this.#powerLoss();
+  }
+
+  /** Most kills are a power loss as well: but what one process leaves, the next may rely on. */
+  #powerLoss(): void {
+    if (this.#draws.below(3) > 0) this.#power?.strike();
+  }
+
+  #count(cause: string): void {
+    this.kills.set(cause, (this.kills.get(cause) ?? 0) + 1);
+  }
+
+  /** Ends what runs; `keep` leaves the store, and says where it is. */
+  async end(keep: boolean): Promise<string> {
+    await Promise.all(this.#actors.map((actor) => actor.leave()));
+    if (this.#mount !== undefined) {
+      await this.#mount.kill9();
+      destroyMount(this.#mount);
+    }
+    if (!keep) rmSync(this.#base, { recursive: true, force: true });
+    return this.#base;
+  }
+}
+
+/** Starts a mount that must be killed before it stands. */
+async function mustBeKilled(options: MountOptions, point: KillPoint): Promise<void> {
+  let told = 'it stands';
+  try {
+    destroyMount(await startMount(options));
+  } catch (error) {
+    told = (error as Error).message;
+  }
+  if (!told.includes('ended with SIGKILL')) throw new Error(`not killed at ${point}: ${told}`);
+}

@@ -1,0 +1,117 @@
+/**
+ * The stage `crash matrix` of `npm test`: mounts that are killed at every point of `engine/kill-points.ts`, and at any
+ * time, on a disk, in memory, on a store that fails, and with the power gone; what was promised must be there afterwards.
+ *
+ *   node dist/test/crash/matrix.js [--seconds N] [--seed S] [--point NAME] [--kind NAME]
+ *     --seconds  how long chains go on once each point has had its turn; 110 unless given
+ *     --seed     taken from the clock unless given; a loss names its own
+ *     --point    this one alone
+ *     --kind     disk, memory, power or faults alone
+ */
+import { parseArgs } from 'node:util';
+import { KILL_POINTS, type KillPoint } from '../../engine/kill-points.ts';
+import { mountProblem, rootProblem } from '../support/mount.ts';
+import { Draws, testSeed } from '../support/random.ts';
+import { Chain, type ChainKind, type Ending, FIRST_POINTS } from './chain.ts';
+
+const SECONDS = 110;
+/** The latest passage of a point that is asked for; a round passes some of them less often. */
+const PASSAGES = [1, 2, 3, 5, 8, 13, 21, 34] as const;
+/** Rounds of a chain before it starts with another store. */
+const ROUNDS = 60;
+/** A store in memory needs no barrier. */
+const BARRIER = new Set<string>(['barrier-begun', 'barrier-directory', 'barrier-ended']);
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string' },
+    seed: { type: 'string' },
+    point: { type: 'string' },
+    kind: { type: 'string' },
+  },
+});
+
+const KINDS: readonly ChainKind[] = ['disk', 'power', 'memory', 'faults'];
+
+const deadline = Date.now() + Number(values.seconds ?? SECONDS) * 1000;
+const firstSeed = values.seed === undefined ? testSeed() : Number(values.seed);
+const kills = new Map<string, number>();
+const losses: string[] = [];
+let rounds = 0;
+let checks = 0;
+
+function points(kind: ChainKind): KillPoint[] {
+  const all = Object.keys(KILL_POINTS) as KillPoint[];
+  return all.filter((point) => {
+    if (values.point !== undefined && values.point !== point) return false;
+    if (KILL_POINTS[point] === 'first') return false;
+    if (KILL_POINTS[point] === 'power') return kind === 'power';
+    return kind === 'disk' || kind === 'power' || !BARRIER.has(point);
+  });
+}
+
+/** What the rounds of a kind end with: each point at its first passage, in random order, then whatever. */
+function* endings(kind: ChainKind, draws: Draws): Generator<Ending> {
+  const list = points(kind);
+  const left = [...list];
+  while (left.length > 0) {
+    const [point] = left.splice(draws.below(left.length), 1);
+    yield { point: point as string, passage: 1 };
+  }
+  for (;;) {
+    if (values.point === undefined && draws.below(4) === 0) yield 'any time';
+    else yield { point: draws.pick(list), passage: draws.pick(PASSAGES) };
+  }
+}
+
+/** Chains of one kind, one after the other, until the time is over or something is lost. */
+async function runKind(kind: ChainKind): Promise<void> {
+  const all = endings(kind, new Draws(firstSeed));
+  for (let seed = firstSeed; Date.now() < deadline; seed += 1) {
+    const chain = new Chain(kind, seed);
+    let ending: Ending = 'any time';
+    let isLost = false;
+    try {
+      await chain.begin();
+      for (let round = 0; round < ROUNDS && Date.now() < deadline; round += 1) {
+        ending = all.next().value as Ending;
+        rounds += 1;
+        await chain.round(ending);
+      }
+      await chain.round('any time');
+    } catch (error) {
+      isLost = true;
+      const at = ending === 'any time' ? ending : `${ending.point}:${ending.passage}`;
+      const told = error instanceof Error ? error.message : String(error);
+      losses.push(`${kind}, seed ${seed}, around ${at}: ${told}`);
+    }
+    const place = await chain.end(isLost);
+    checks += chain.checks;
+    for (const [cause, count] of chain.kills) kills.set(cause, (kills.get(cause) ?? 0) + count);
+    if (isLost) {
+      process.stdout.write(`${losses.at(-1)}\n  its store: ${place}\n`);
+      return;
+    }
+  }
+}
+
+const problem = mountProblem() ?? rootProblem();
+if (problem !== undefined) {
+  process.stderr.write(`the crash matrix cannot run, which proves nothing: ${problem}\n`);
+  process.exit(1);
+}
+const kinds = KINDS.filter((kind) => values.kind === undefined || values.kind === kind);
+await Promise.all(kinds.map(runKind));
+let total = 0;
+for (const count of kills.values()) total += count;
+const wanted = new Set<string>([...kinds.flatMap(points), ...FIRST_POINTS]);
+const missed = [...wanted].filter((point) => !kills.has(point));
+for (const [cause, count] of [...kills].sort()) {
+  process.stdout.write(`${String(count).padStart(5)} kills at ${cause}\n`);
+}
+process.stdout.write(
+  `crash matrix: ${wanted.size} points, ${rounds} rounds, ${total} kills, ${checks} comparisons, ` +
+    `${losses.length} losses; seed ${firstSeed}\n`,
+);
+if (missed.length > 0) process.stderr.write(`never passed: ${missed.join(', ')}\n`);
+process.exit(losses.length > 0 || missed.length > 0 ? 1 : 0);
