@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:fs';
 import { test } from 'node:test';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
@@ -7,16 +8,16 @@ import {
   descriptor,
   inode,
   kind,
+  NONE,
   REGION_BYTES,
   request as requestCell,
   TREE_WORKER,
 } from '../../engine/layout.ts';
 import { allocateBuffers, SharedMemory } from '../../engine/shared-memory.ts';
-import type { Attributes } from '../../engine/tree/types.ts';
 import { Commands } from '../../workers/commands.ts';
 import { OPCODE } from '../../workers/tree/protocol.ts';
 import { TreeWorker } from '../../workers/tree/tree-worker.ts';
-import { file, newFixture, ok } from '../tree/fixture.ts';
+import { file, newFixture } from '../tree/fixture.ts';
 
 /** Bytes of the chunk that each region gets. */
 const CHUNK_BYTES = REGION_BYTES;
@@ -82,6 +83,21 @@ class Bench {
     });
   }
 
+  /** Opens a file for writing: its inode slot. */
+  open(ino: number, request: number): number {
+    const { control, doubles, words } = this.memory;
+    words[this.memory.requestWord(request, requestCell.OPCODE)] = OPCODE.OPEN;
+    words[this.memory.requestWord(request, requestCell.BODY_LENGTH)] = 8;
+    doubles[this.memory.requestWord(request, requestCell.NODE) >>> 1] = ino;
+    control.fill(0, this.memory.bodyByte(request), this.memory.bodyByte(request) + 8);
+    control[this.memory.bodyByte(request)] = constants.O_WRONLY;
+    this.turn(kind.REQUEST, NONE, (_, word) => {
+      words[word + descriptor.A] = request;
+    });
+    assert.equal(this.answered.pop(), request);
+    return new DataView(this.worker.commands.out.buffer).getUint32(0, true);
+  }
+
   /** A FLUSH whose data is settled. */
   flush(slot: number, request: number): void {
     const { words } = this.memory;
@@ -127,8 +143,7 @@ class Bench {
 test('two commits behind one barrier name only chunks that were stored before it', () => {
   const bench = new Bench();
   const ino = file(bench.tree, 1, 'file');
-  const attributes: Attributes = ok(bench.tree.getattr(ino));
-  const slot = bench.worker.open(attributes, { write: true });
+  const slot = bench.open(ino, 9);
   bench.memory.doubles[bench.memory.inodeWord(slot, inode.SIZE) >>> 1] = 4 * REGION_BYTES;
   bench.extent(slot, 1);
   bench.flush(slot, 1);
