@@ -106,6 +106,12 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Where the chunks are.
+    #[must_use]
+    pub fn store(&self) -> &dyn ChunkStore {
+        self.store.as_ref()
+    }
+
     /// Tell the operator.
     pub fn report(&self, message: String) {
         (self.report)(message);

@@ -44,7 +44,12 @@ impl std::fmt::Debug for OpenChunk {
 }
 
 impl OpenChunk {
-    fn open(vault: &Vault, store: &dyn ChunkStore, id: &ChunkId) -> Result<Self, ReadError> {
+    /// Open a chunk and check all of its object that is no ciphertext.
+    pub(crate) fn open(
+        vault: &Vault,
+        store: &dyn ChunkStore,
+        id: &ChunkId,
+    ) -> Result<Self, ReadError> {
         let reader = store.open(id).map_err(ReadError::Errno)?;
         let mut first = [0; FIRST_BYTES];
         let length = FIRST_BYTES.min(usize::try_from(reader.bytes()).unwrap_or(FIRST_BYTES));
@@ -62,6 +67,11 @@ impl OpenChunk {
         }
         let tags = head[header.tags()].to_vec();
         Ok(Self { id: *id, reader, header, tags })
+    }
+
+    /// Bytes of plaintext.
+    pub(crate) fn plain_bytes(&self) -> usize {
+        self.header.plain_bytes
     }
 
     /// Read plaintext `offset..offset + length` with the segments around it into `buffer`; tells

@@ -10,7 +10,7 @@
 use crate::entry::{Name, exists_at, open_at, parse, publish, unlink_at};
 use crate::kill::{KillPoint, pass};
 use crate::object::{read_all, write_all};
-use crate::{ChunkReader, ChunkStore, Put, Space, last_errno};
+use crate::{ChunkReader, ChunkStore, Listed, Put, Space, last_errno};
 use millrace_vault::ChunkId;
 use std::fs::File;
 use std::io::IoSlice;
@@ -254,7 +254,7 @@ impl ChunkStore for DirectoryStore {
         }
     }
 
-    fn list(&self, visit: &mut dyn FnMut(ChunkId, u64) -> bool) -> Result<(), i32> {
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> bool) -> Result<(), i32> {
         for (fan, directory) in self.fans.iter().enumerate() {
             let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
             for entry in std::fs::read_dir(path).map_err(|e| errno(&e))? {
@@ -262,13 +262,14 @@ impl ChunkStore for DirectoryStore {
                 let Some(id) = entry.file_name().to_str().and_then(|name| parse(fan, name)) else {
                     continue;
                 };
-                let bytes = match entry.metadata() {
-                    Ok(metadata) => metadata.len(),
+                let metadata = match entry.metadata() {
+                    Ok(metadata) => metadata,
                     // Deleted since the directory was read.
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                     Err(error) => return Err(errno(&error)),
                 };
-                if !visit(id, bytes) {
+                let modified = metadata.modified().map_err(|e| errno(&e))?;
+                if !visit(Listed { id, bytes: metadata.len(), modified }) {
                     return Ok(());
                 }
             }

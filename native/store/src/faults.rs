@@ -13,7 +13,7 @@
 //!
 //! With `file` a running mount can be switched; `after` and `count` count anew whenever the file's
 //! text changes. Without the variable the store is returned as it is.
-use crate::{ChunkReader, ChunkStore, Put, Space};
+use crate::{ChunkReader, ChunkStore, Listed, Put, Space};
 use millrace_vault::ChunkId;
 use std::fs::File;
 use std::io::{IoSlice, Read};
@@ -165,7 +165,7 @@ impl ChunkStore for FaultyStore {
     fn delete(&self, id: &ChunkId) -> Result<(), i32> {
         self.inner.delete(id)
     }
-    fn list(&self, visit: &mut dyn FnMut(ChunkId, u64) -> bool) -> Result<(), i32> {
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> bool) -> Result<(), i32> {
         self.inner.list(visit)
     }
     fn space(&self) -> Result<Space, i32> {

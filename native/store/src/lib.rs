@@ -6,14 +6,21 @@ mod entry;
 mod faults;
 mod kill;
 mod object;
+mod references;
+mod scrub;
+mod sweep;
 
 pub use cache::{HandleCache, OpenChunk, ReadError};
 pub use directory::DirectoryStore;
 pub use faults::{faulty, with_faults};
 pub use kill::{KILL_POINTS, KillPoint, kills, pass};
+pub use references::{Reference, References};
+pub use scrub::{DamagedChunk, Flaw, Progress, Scrub, Scrubbed};
+pub use sweep::{Sweep, Swept};
 
 use millrace_vault::ChunkId;
 use std::io::IoSlice;
+use std::time::SystemTime;
 
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +36,17 @@ pub struct Space {
     pub total_bytes: u64,
     /// Bytes that are free for us.
     pub free_bytes: u64,
+}
+
+/// An object that is in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The chunk that it holds.
+    pub id: ChunkId,
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: SystemTime,
 }
 
 /// An object that is open for reading.
@@ -56,8 +74,9 @@ pub trait ChunkStore: Send + Sync {
     fn needs_sync(&self) -> bool;
     /// Remove an object; nothing happens when it is not there.
     fn delete(&self, id: &ChunkId) -> Result<(), i32>;
-    /// Call `visit` with every object and its bytes until it returns false.
-    fn list(&self, visit: &mut dyn FnMut(ChunkId, u64) -> bool) -> Result<(), i32>;
+    /// Call `visit` with every object, in no order, until it returns false. `visit` may delete the
+    /// object that it is called with.
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> bool) -> Result<(), i32>;
     /// Room in the store.
     fn space(&self) -> Result<Space, i32>;
 }

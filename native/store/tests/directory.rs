@@ -140,10 +140,10 @@ fn the_list_tells_every_object_and_nothing_else() {
         expected.remove(&gone);
 
         let mut found = BTreeMap::new();
-        store.list(&mut |id, bytes| found.insert(id, bytes).is_none()).unwrap();
+        store.list(&mut |object| found.insert(object.id, object.bytes).is_none()).unwrap();
         assert_eq!(found, expected);
         let mut visits = 0;
-        let mut stop = |_, _| {
+        let mut stop = |_| {
             visits += 1;
             visits < 3
         };

@@ -2,12 +2,15 @@
 mod support;
 
 use millrace_layout::{REGION_BYTES, SEGMENT_BYTES};
-use millrace_store::{ChunkReader, ChunkStore, DirectoryStore, HandleCache, Put, ReadError, Space};
+use millrace_store::{
+    ChunkReader, ChunkStore, DirectoryStore, HandleCache, Listed, Put, ReadError, Space,
+};
 use millrace_vault::{ChunkId, Vault};
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 use support::{Sample, everywhere};
 
 fn vault() -> Vault {
@@ -60,9 +63,15 @@ impl ChunkStore for MemoryStore {
         self.objects.lock().unwrap().remove(id);
         Ok(())
     }
-    fn list(&self, visit: &mut dyn FnMut(ChunkId, u64) -> bool) -> Result<(), i32> {
-        let objects = self.objects.lock().unwrap();
-        let _ = objects.iter().all(|(id, object)| visit(*id, object.len() as u64));
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> bool) -> Result<(), i32> {
+        let modified = SystemTime::UNIX_EPOCH;
+        let listed = |(id, object): (&ChunkId, &Vec<u8>)| Listed {
+            id: *id,
+            bytes: object.len() as u64,
+            modified,
+        };
+        let all: Vec<Listed> = self.objects.lock().unwrap().iter().map(listed).collect();
+        let _ = all.into_iter().all(visit);
         Ok(())
     }
     fn space(&self) -> Result<Space, i32> {

@@ -4,7 +4,7 @@ use millrace_layout::{
     COMMAND_WORDS, Control, DESCRIPTOR_BYTES, FRAME_BYTES, INLINE_BYTES, INODE_SLOTS, OUT_BYTES,
     RING_BYTES, RING_HEADER_BYTES, RING_SLOTS, descriptor, header, request,
 };
-use millrace_store::{ChunkReader, ChunkStore, Put, Space};
+use millrace_store::{ChunkReader, ChunkStore, Listed, Put, Space};
 use millrace_vault::{ChunkId, Vault};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::io::{IoSlice, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Frames of the test engine.
 pub(crate) const FRAMES: usize = 8;
@@ -92,12 +92,14 @@ impl ChunkStore for MemoryStore {
         self.objects.lock().unwrap().remove(id);
         Ok(())
     }
-    fn list(&self, visit: &mut dyn FnMut(ChunkId, u64) -> bool) -> Result<(), i32> {
-        for (id, object) in self.objects.lock().unwrap().iter() {
-            if !visit(*id, object.len() as u64) {
-                break;
-            }
-        }
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> bool) -> Result<(), i32> {
+        let modified = SystemTime::UNIX_EPOCH;
+        let objects = self.objects.lock().unwrap();
+        let listed = |id: &ChunkId, bytes| Listed { id: *id, bytes, modified };
+        let all: Vec<Listed> =
+            objects.iter().map(|(id, object)| listed(id, object.len() as u64)).collect();
+        drop(objects);
+        let _ = all.into_iter().all(visit);
         Ok(())
     }
     fn space(&self) -> Result<Space, i32> {
