@@ -25,6 +25,17 @@ export function formatSize(bytes: number): string {
   return unit === undefined ? `${bytes}` : `${bytes / (SIZE_UNITS[unit] ?? 1)}${unit}`;
 }
 
+/** Bytes for people, such as 4.2 MiB. */
+export function formatBytes(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let [value, unit] = [bytes, 0];
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return unit === 0 ? `${bytes} bytes` : `${value.toFixed(1)} ${units[unit]}`;
+}
+
 /** A parser of byte sizes such as 4096, 256M or 1G (powers of 1024, an i or iB after the unit is taken). */
 export function sizeIn(range: Range): (text: string) => number {
   return (text) => {
@@ -45,6 +56,25 @@ export function sizeIn(range: Range): (text: string) => number {
     }
     return bytes;
   };
+}
+
+const DURATION_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  S: 1,
+  M: 60,
+  H: 3600,
+  D: 86_400,
+};
+/** A hundred years. */
+const DURATION_MAX_SECONDS = 3_155_760_000;
+
+/** Seconds of a duration such as 90, 90s, 10m, 12h or 7d. */
+export function durationSeconds(text: string): number {
+  const match = /^(\d+)([smhd]?)$/i.exec(text.trim());
+  const unit = DURATION_UNITS[(match?.[2] ?? '').toUpperCase()] ?? 1;
+  const seconds = match ? Number(match[1]) * unit : NaN;
+  if (seconds <= DURATION_MAX_SECONDS) return seconds;
+  throw new InvalidArgumentError('A duration is a whole number with s, m, h or d, such as 12h.');
 }
 
 /** A parser of whole numbers within a range. */

@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addBenchCommand } from './commands/bench.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
+import { addFsckCommand } from './commands/fsck.ts';
+import { addGcCommand } from './commands/gc.ts';
 import { addMountCommand } from './commands/mount.ts';
 import { addNamespacesCommand } from './commands/namespaces.ts';
 import { addUmountCommand } from './commands/umount.ts';
@@ -14,8 +16,9 @@ Examples:
   millrace mount ~/ckpt --store /scratch/s --slab 1G -o meta_ttl_ms=1000
   millrace umount ~/ckpt                      returns when everything is durable
   millrace doctor                             what this host can do, and what to change
+  millrace fsck --deep                        whether every byte of a store is as it was stored
 
-Exit status: 0 done, 1 failed, 2 wrong usage.`;
+Exit status: 0 done, 1 failed, 2 wrong usage; of fsck also 4, damage was found and repaired.`;
 
 function version(): string {
   // Seen from dist/bin, where this file runs.
@@ -38,6 +41,8 @@ function buildProgram(): Command {
   addMountCommand(program);
   addUmountCommand(program);
   addNamespacesCommand(program);
+  addFsckCommand(program);
+  addGcCommand(program);
   addBenchCommand(program);
   addDoctorCommand(program);
   for (const command of program.commands) {

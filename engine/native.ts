@@ -37,6 +37,7 @@ export interface Native {
    * offset, bytes, the chunk's id or, for zeros, eight zeros.
    */
   contentId(engine: number, pieces: Uint32Array): Promise<Buffer>;
+  ChunkReferences: new (engine: number) => ChunkReferences;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;
@@ -72,6 +73,54 @@ export interface Native {
 export const CALL_TEXT = { PATH: 0, SECOND_PATH: 1, NAME: 2 } as const;
 /** What a call of fuse-native is given. */
 export const CALL_FILL = { ATTRIBUTES: 0, STATISTICS: 1, LINK: 2, DIRECTORY: 3 } as const;
+
+/**
+ * Chunks that a tree refers to, collected by one thread and then held against the store on threads
+ * of Node's pool.
+ */
+export interface ChunkReferences {
+  /** Nine words each: the chunk's id, and the bytes of its plaintext. */
+  add(words: Uint32Array): void;
+  /** No more will be added; how many different ones there are. */
+  seal(): number;
+  /** Chunks that were looked at so far, and bytes that were opened. */
+  progress(): number[];
+  /** Looks for all of them; with threads above 0 opens each and hashes its plaintext. */
+  scrub(threads: number): Promise<ScrubReport>;
+  /** Deletes what is not among them and older than so many seconds. */
+  sweep(graceSeconds: number, dryRun: boolean): Promise<SweepReport>;
+}
+
+/** What a scrub found: objects, and their bytes. */
+export interface ScrubReport {
+  used: number;
+  usedBytes: number;
+  unused: number;
+  unusedBytes: number;
+  /** References that lead to no usable chunk; the first of them are named. */
+  damaged: number;
+  named: ChunkFlaw[];
+}
+
+/** A chunk that cannot be used. */
+export interface ChunkFlaw {
+  /** 64 hexadecimal digits. */
+  id: string;
+  plainBytes: number;
+  flaw: 'missing' | 'length' | 'unreadable' | 'damaged' | 'other-content';
+  /** Why it is unreadable; else empty. */
+  reason: string;
+}
+
+/** What a sweep deleted and kept: objects, and their bytes. */
+export interface SweepReport {
+  used: number;
+  usedBytes: number;
+  young: number;
+  youngBytes: number;
+  deleted: number;
+  deletedBytes: number;
+}
 
 /** Who asks for what. */
 export interface BridgeOrder {

@@ -5,14 +5,18 @@ import { runDataWorker } from './data/loop.ts';
 import type { WorkerTask } from './task.ts';
 import { listNamespaces } from './tree/list-namespaces.ts';
 import { runTreeWorker } from './tree/loop.ts';
+import { checkStore } from './upkeep/check-store.ts';
+import { sweepStore } from './upkeep/sweep-store.ts';
 
 /**
  * Resolves when the engine has stopped, or with what a task asks for; rejects when this thread cannot
  * go on, which ends the mount.
  */
-export default async function main(task: WorkerTask): Promise<string[] | undefined> {
+export default async function main(task: WorkerTask): Promise<unknown> {
   if (isMainThread) throw new Error('a worker was started on the main thread');
   if (task.role === 'namespaces') return listNamespaces(task);
+  if (task.role === 'check') return checkStore(task);
+  if (task.role === 'sweep') return sweepStore(task);
   const memory = new SharedMemory(task.buffers);
   if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
   else await runTreeWorker(memory, task);

@@ -1,5 +1,7 @@
 /** What a resident task is told when it starts, and what it says to the main thread. Structured-cloned: plain data. */
 import type { MessagePort } from 'node:worker_threads';
+import type { ReportedFinding } from '../engine/check/finding.ts';
+import type { ScrubReport, SweepReport } from '../engine/native.ts';
 import type { SharedBuffers } from '../engine/shared-memory.ts';
 
 /** Owns regions of open inodes; `worker` is its ring, 1 or more. */
@@ -35,7 +37,61 @@ export interface NamespacesTask {
   readonly treeFile: string;
 }
 
-export type WorkerTask = DataTask | TreeTask | NamespacesTask;
+/** Checks a store that is not mounted: yields a {@link CheckOutcome}. */
+export interface CheckTask {
+  readonly role: 'check';
+  readonly engine: number;
+  readonly treeFile: string;
+  /** Threads that open every chunk; 0: chunks are only looked for. */
+  readonly threads: number;
+  readonly repair: boolean;
+  /** Owner of directories that a repair makes. */
+  readonly owner: { uid: number; gid: number };
+  /** Told of {@link UpkeepProgress} meanwhile. */
+  readonly port: MessagePort;
+}
+
+/** Deletes chunks that no file of a store needs, which is not mounted: yields a {@link SweepOutcome}. */
+export interface SweepTask {
+  readonly role: 'sweep';
+  readonly engine: number;
+  readonly treeFile: string;
+  readonly graceSeconds: number;
+  readonly dryRun: boolean;
+  readonly port: MessagePort;
+}
+
+/** How far a check or a sweep is. */
+export interface UpkeepProgress {
+  readonly records: number;
+  readonly chunks: number;
+  readonly chunksTotal: number;
+  readonly bytes: number;
+}
+
+/** Why the tree could not be read at all. */
+export interface UpkeepFailure {
+  readonly failure: string;
+}
+
+/** What a check found. */
+export interface CheckOutcome {
+  readonly findings: readonly ReportedFinding[];
+  /** How many there are of each code, those that are not among `findings` included. */
+  readonly counts: Readonly<Record<string, number>>;
+  /** What is wrong still, when all was done. */
+  readonly left: number;
+  readonly inodes: number;
+  readonly names: number;
+  readonly chunks: Omit<ScrubReport, 'named' | 'damaged'>;
+}
+
+/** What a sweep did; it does nothing to a tree that has findings. */
+export type SweepOutcome =
+  | { readonly findings: number }
+  | { readonly swept: SweepReport; readonly orphans: number };
+
+export type WorkerTask = DataTask | TreeTask | NamespacesTask | CheckTask | SweepTask;
 
 /** Main thread → tree worker. */
 export type TreeOrder =

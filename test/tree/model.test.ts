@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { checkTree } from '../../engine/check/tree-check.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
@@ -214,7 +215,7 @@ const opOf: fc.Arbitrary<Op> = fc.record({
 
 /** Runs the steps in batches of `batch`, each one commit, and compares everything at the end. */
 function run(kv: Kv, ops: readonly Op[], batch: number): void {
-  const { tree, damage, reopen } = newFixture(kv);
+  const { tree, sealer, damage, reopen } = newFixture(kv);
   const oracle = new Oracle();
   const pair: Pair = { tree, oracle, nodes: [{ ino: ROOT_INO, node: oracle.root }] };
   for (let first = 0; first < ops.length; first += batch) {
@@ -226,6 +227,7 @@ function run(kv: Kv, ops: readonly Op[], batch: number): void {
   compareAll(reopen(), pair);
   assert.equal(tree.statistics().inodes, pair.nodes.length);
   assert.deepEqual(damage, []);
+  assert.deepEqual(checkTree({ kv, sealer }).findings.list, []);
 }
 
 const opsOf = fc.array(opOf, { minLength: 5, maxLength: 120, size: 'max' });

@@ -9,6 +9,7 @@
 pub mod digest;
 pub mod front;
 mod registry;
+pub mod upkeep;
 
 use millrace_core::{Config, Engine, Memory, Region, hide_stack};
 use millrace_store::{ChunkStore, DirectoryStore};

@@ -1,0 +1,229 @@
+//! Checking and cleaning the chunks of a store, on threads of Node's own pool.
+use crate::{engine, failed};
+use millrace_layout::CHUNK_ID_BYTES;
+use millrace_store::{Flaw, Progress, Reference, References, Scrub, Sweep};
+use millrace_vault::ChunkId;
+use napi::bindgen_prelude::{AsyncTask, Uint32Array};
+use napi::{Env, Result, Task};
+use napi_derive::napi;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Words of one reference: the chunk's id, then the bytes of its plaintext.
+const REFERENCE_WORDS: usize = CHUNK_ID_BYTES / 4 + 1;
+
+/// The chunks that a tree refers to: collected first, then held against the store.
+#[napi]
+#[derive(Debug)]
+pub struct ChunkReferences {
+    engine: u32,
+    collected: References,
+    sealed: Arc<Vec<Reference>>,
+    progress: Arc<Progress>,
+}
+
+#[napi]
+impl ChunkReferences {
+    /// None yet, for the store of an engine.
+    #[napi(constructor)]
+    pub fn new(engine: u32) -> Self {
+        Self {
+            engine,
+            collected: References::default(),
+            sealed: Arc::default(),
+            progress: Arc::default(),
+        }
+    }
+
+    /// Add references of nine words each, see `REFERENCE_WORDS`.
+    #[napi]
+    pub fn add(&mut self, words: Uint32Array) {
+        for reference in words.chunks_exact(REFERENCE_WORDS) {
+            let (id, length) = reference.split_at(REFERENCE_WORDS - 1);
+            let mut raw = [0; CHUNK_ID_BYTES];
+            for (to, word) in raw.chunks_exact_mut(4).zip(id) {
+                to.copy_from_slice(&word.to_le_bytes());
+            }
+            self.collected.add(Reference { id: ChunkId(raw), plain_bytes: length[0] });
+        }
+    }
+
+    /// No more will be added; how many different ones there are.
+    #[napi]
+    pub fn seal(&mut self) -> f64 {
+        self.sealed = Arc::new(std::mem::take(&mut self.collected).seal());
+        self.sealed.len() as f64
+    }
+
+    /// Chunks that a scrub has looked at so far, and bytes that it has opened.
+    #[napi]
+    pub fn progress(&self) -> Vec<f64> {
+        // ORDER: numbers for people.
+        let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed) as f64;
+        vec![read(&self.progress.done), read(&self.progress.bytes)]
+    }
+
+    /// Look for what is referred to; with threads above 0 open all of it on that many.
+    #[napi(ts_return_type = "Promise<ScrubReport>")]
+    pub fn scrub(&self, threads: u32) -> AsyncTask<ScrubTask> {
+        AsyncTask::new(ScrubTask {
+            engine: self.engine,
+            references: self.sealed.clone(),
+            progress: self.progress.clone(),
+            threads,
+        })
+    }
+
+    /// Delete what is not referred to and older than a grace period.
+    #[napi(ts_return_type = "Promise<SweepReport>")]
+    pub fn sweep(&self, grace_seconds: f64, dry_run: bool) -> AsyncTask<SweepTask> {
+        AsyncTask::new(SweepTask {
+            engine: self.engine,
+            references: self.sealed.clone(),
+            grace: Duration::try_from_secs_f64(grace_seconds).unwrap_or(Duration::MAX),
+            dry_run,
+        })
+    }
+}
+
+/// A chunk that cannot be used.
+#[napi(object)]
+#[derive(Debug)]
+pub struct ChunkFlaw {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Bytes of plaintext that whoever refers to it expects.
+    pub plain_bytes: u32,
+    /// `missing`, `length`, `unreadable`, `damaged` or `other-content`.
+    pub flaw: String,
+    /// Why it is unreadable, for people; else empty.
+    pub reason: String,
+}
+
+/// What a scrub found.
+#[napi(object)]
+#[derive(Debug)]
+pub struct ScrubReport {
+    /// Objects that are referred to.
+    pub used: f64,
+    /// Their bytes.
+    pub used_bytes: f64,
+    /// Objects that nothing refers to.
+    pub unused: f64,
+    /// Their bytes.
+    pub unused_bytes: f64,
+    /// References that lead to no usable chunk.
+    pub damaged: f64,
+    /// The first of them.
+    pub named: Vec<ChunkFlaw>,
+}
+
+/// What a sweep deleted and kept: objects, and their bytes.
+#[napi(object)]
+#[derive(Debug)]
+pub struct SweepReport {
+    /// Referred to.
+    pub used: f64,
+    /// Bytes of them.
+    pub used_bytes: f64,
+    /// Too young.
+    pub young: f64,
+    /// Bytes of them.
+    pub young_bytes: f64,
+    /// Deleted.
+    pub deleted: f64,
+    /// Bytes of them.
+    pub deleted_bytes: f64,
+}
+
+fn store_failed(errno: i32) -> napi::Error {
+    failed(std::io::Error::from_raw_os_error(errno).to_string())
+}
+
+/// A scrub on its way.
+#[derive(Debug)]
+pub struct ScrubTask {
+    engine: u32,
+    references: Arc<Vec<Reference>>,
+    progress: Arc<Progress>,
+    threads: u32,
+}
+
+impl Task for ScrubTask {
+    type Output = ScrubReport;
+    type JsValue = ScrubReport;
+
+    fn compute(&mut self) -> Result<ScrubReport> {
+        let engine = engine(self.engine)?;
+        let scrub = Scrub {
+            vault: &engine.vault,
+            store: engine.store(),
+            references: &self.references,
+            progress: &self.progress,
+        };
+        let found = scrub.run(self.threads as usize).map_err(store_failed)?;
+        let named = found.named.iter().map(|chunk| {
+            let (flaw, reason) = match chunk.flaw {
+                Flaw::Missing => ("missing", String::new()),
+                Flaw::Length => ("length", String::new()),
+                Flaw::Damaged => ("damaged", String::new()),
+                Flaw::OtherContent => ("other-content", String::new()),
+                Flaw::Unreadable(errno) => {
+                    ("unreadable", std::io::Error::from_raw_os_error(errno).to_string())
+                }
+            };
+            let Reference { id, plain_bytes } = chunk.reference;
+            ChunkFlaw { id: id.hex(), plain_bytes, flaw: flaw.into(), reason }
+        });
+        Ok(ScrubReport {
+            used: found.used as f64,
+            used_bytes: found.used_bytes as f64,
+            unused: found.unused as f64,
+            unused_bytes: found.unused_bytes as f64,
+            damaged: found.damaged as f64,
+            named: named.collect(),
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, report: ScrubReport) -> Result<ScrubReport> {
+        Ok(report)
+    }
+}
+
+/// A sweep on its way.
+#[derive(Debug)]
+pub struct SweepTask {
+    engine: u32,
+    references: Arc<Vec<Reference>>,
+    grace: Duration,
+    dry_run: bool,
+}
+
+impl Task for SweepTask {
+    type Output = SweepReport;
+    type JsValue = SweepReport;
+
+    fn compute(&mut self) -> Result<SweepReport> {
+        let engine = engine(self.engine)?;
+        let sweep = Sweep {
+            store: engine.store(),
+            references: &self.references,
+            written_before: Sweep::before(self.grace),
+            dry_run: self.dry_run,
+        };
+        let swept = sweep.run().map_err(store_failed)?;
+        Ok(SweepReport {
+            used: swept.used as f64,
+            used_bytes: swept.used_bytes as f64,
+            young: swept.young as f64,
+            young_bytes: swept.young_bytes as f64,
+            deleted: swept.deleted as f64,
+            deleted_bytes: swept.deleted_bytes as f64,
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, report: SweepReport) -> Result<SweepReport> {
+        Ok(report)
+    }
+}

@@ -1,0 +1,58 @@
+/** Mark and sweep in a store that is not mounted. */
+import { type InodeTable, STATE } from '../../engine/check/inode-table.ts';
+import { checkTree } from '../../engine/check/tree-check.ts';
+import { Tree } from '../../engine/tree/tree.ts';
+import { VaultSealer } from '../tree/sealer.ts';
+import type { SweepOutcome, SweepTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
+import { ExtentReferences } from './chunk-references.ts';
+import { RECORDS_PER_REPORT, withTree } from './tree-file.ts';
+
+/**
+ * Deletes the files that have no name any more, as the next mount would, and the chunks that no
+ * file needs.
+ *
+ * What refers to chunks is known only where every record can be read: a tree with findings is left
+ * alone. The tree is made durable between mark and sweep, so that no loss of power brings back one
+ * that refers to what was deleted.
+ */
+export function sweepStore(task: SweepTask): Promise<SweepOutcome | UpkeepFailure> {
+  return withTree(task.treeFile, async (kv) => {
+    const references = new ExtentReferences(task.engine);
+    const sealer = new VaultSealer(task.engine);
+    let records = 0;
+    const { findings, inodes } = checkTree({
+      kv,
+      sealer,
+      onExtent: (extent, isOrphan) => {
+        if (!isOrphan) references.add(extent);
+      },
+      onRecord: () => {
+        if (++records % RECORDS_PER_REPORT !== 0) return;
+        const progress: UpkeepProgress = { records, chunks: 0, chunksTotal: 0, bytes: 0 };
+        task.port.postMessage(progress);
+      },
+    });
+    if (findings.total > 0) return { findings: findings.total };
+    const orphans = orphansOf(inodes);
+    if (!task.dryRun) reclaim(new Tree({ kv, sealer }), orphans);
+    await kv.sync();
+    const swept = await references.seal().sweep(task.graceSeconds, task.dryRun);
+    return { swept, orphans: orphans.length };
+  });
+}
+
+function orphansOf(inodes: InodeTable): number[] {
+  const orphans: number[] = [];
+  for (let row = 0; row < inodes.length; row++) {
+    if (inodes.has(row, STATE.ORPHAN)) orphans.push(inodes.ino[row]);
+  }
+  return orphans;
+}
+
+/** Deletes them, whose marks a clean check has vouched for. */
+function reclaim(tree: Tree, orphans: readonly number[]): void {
+  for (const ino of orphans) {
+    while (!tree.reclaim(ino));
+  }
+  tree.saveCounters();
+}
