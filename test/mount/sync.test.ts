@@ -37,6 +37,17 @@ both('what was written before close survives kill -9', async (p) => {
   }
 });
 
+for (const call of ['close', 'fsync'] as const) {
+  both(`a small file that was written in pieces survives kill -9 after ${call}`, async (p) => {
+    await p.ok('open', 'f', p.at('file'), ['O_RDWR', 'O_CREAT']);
+    for (const piece of ['first, ', 'second, ', 'third']) await p.ok('write', 'f', piece);
+    await p.ok(call, 'f');
+    await p.crash();
+    assert.deepEqual(await p.ok('open', 'g', p.at('file'), ['O_RDONLY']), null);
+    assert.equal(await p.ok('pread', 'g', 100, 0), 'first, second, third');
+  });
+}
+
 both('an overwrite behind an fsync, itself fsynced, survives kill -9', async (p) => {
   await put(p, 'file', 1, 6 * MIB);
   await p.ok('fsync', 'f');

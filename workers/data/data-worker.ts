@@ -108,8 +108,10 @@ export class DataWorker {
 
   #sync(slot: number, request: number, workers: number): void {
     const done = (errno: number): void => {
-      // Where others are asked as well, what they have told the tree worker must be heard first.
-      if (workers === 1 && this.#tree?.commit(slot, request, errno) === true) return;
+      // Where others are asked as well, what they have told the tree worker must be heard first; and so must inline
+      // content that native code gathers when this turn ends.
+      const isAlone = workers === 1 && this.#table.find(slot, 0)?.inlineBusy !== true;
+      if (isAlone && this.#tree?.commit(slot, request, errno) === true) return;
       this.#commands.syncDone(request, errno, slot);
     };
     const inode = this.#table.inode(slot);
