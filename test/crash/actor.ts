@@ -17,6 +17,8 @@ const REFUSED = new Set(['ENOSPC', 'EIO', 'EROFS']);
 const FILE_BYTES_MAX = 9 << 20;
 const FILES_MAX = 10;
 const HANDLES_MAX = 3;
+/** Calls that are told when something is lost. */
+const TOLD = 150;
 /** How often what must succeed is tried once the store is whole again, and how far apart, in milliseconds. */
 const TRIES = 60;
 const TRY_MS = 100;
@@ -43,6 +45,7 @@ export class Actor {
   /** Open files by handle. */
   readonly #open = new Map<string, number>();
   #calls: Syscalls | undefined;
+  readonly #latest: string[] = [];
   #root = '';
   #next = 1;
 
@@ -159,9 +162,19 @@ export class Actor {
 
   // ---- calls ----
 
-  #made(...request: Request): Promise<Outcome> {
+  async #made(...request: Request): Promise<Outcome> {
     if (this.#calls === undefined) throw new Error('the actor has no process');
-    return this.#calls.call(...request);
+    const line = JSON.stringify(request).replaceAll(this.#root, '');
+    this.#latest.push(line);
+    if (this.#latest.length > TOLD) this.#latest.shift();
+    const outcome = await this.#calls.call(...request);
+    if ('errno' in outcome) this.#latest.push(`  ${outcome.errno}`);
+    return outcome;
+  }
+
+  /** The last calls, for whoever wants to know how something was lost. */
+  get trace(): string {
+    return this.#latest.join('\n');
   }
 
   /** A call that must succeed unless the mount is gone. */

@@ -95,7 +95,9 @@ export class Contents {
       const byte = found[at];
       if (byte === 0 && at >= least) continue;
       if (!states.some((state) => at < state.length && state[at] === byte)) {
-        return `byte ${at} of ${found.length} was never there (sizes were ${sizes.join(', ')})`;
+        const had = states.map((state) => state.subarray(at, at + 12).toString('latin1'));
+        const has = found.subarray(at, at + 12).toString('latin1');
+        return `byte ${at} of ${found.length}: ${JSON.stringify([has, ...had])}`;
       }
     }
     return undefined;

@@ -15,6 +15,8 @@ import { Draws, testSeed } from '../support/random.ts';
 import { Chain, type ChainKind, type Ending, FIRST_POINTS } from './chain.ts';
 
 const SECONDS = 110;
+/** How much longer it may take until each point has had its turn. */
+const LATE_SECONDS = 120;
 /** The latest passage of a point that is asked for; a round passes some of them less often. */
 const PASSAGES = [1, 2, 3, 5, 8, 13, 21, 34] as const;
 /** Rounds of a chain before it starts with another store. */
@@ -33,7 +35,9 @@ const { values } = parseArgs({
 
 const KINDS: readonly ChainKind[] = ['disk', 'power', 'memory', 'faults'];
 
+const kinds = KINDS.filter((kind) => values.kind === undefined || values.kind === kind);
 const deadline = Date.now() + Number(values.seconds ?? SECONDS) * 1000;
+const lastDeadline = deadline + LATE_SECONDS * 1000;
 const firstSeed = values.seed === undefined ? testSeed() : Number(values.seed);
 const kills = new Map<string, number>();
 const losses: string[] = [];
@@ -50,33 +54,60 @@ function points(kind: ChainKind): KillPoint[] {
   });
 }
 
-/** What the rounds of a kind end with: each point at its first passage, in random order, then whatever. */
-function* endings(kind: ChainKind, draws: Draws): Generator<Ending> {
-  const list = points(kind);
-  const left = [...list];
-  while (left.length > 0) {
-    const [point] = left.splice(draws.below(left.length), 1);
-    yield { point: point as string, passage: 1 };
+/** What the rounds of one kind end with: its share of the points at their first passage, then whatever chance picks. */
+class Endings {
+  readonly #all: readonly KillPoint[];
+  readonly #first: KillPoint[] = [];
+  readonly #draws: Draws;
+
+  constructor(kind: ChainKind, draws: Draws) {
+    this.#all = points(kind);
+    this.#draws = draws;
+    for (const point of new Set(kinds.flatMap(points))) {
+      const able = kinds.filter((other) => points(other).includes(point));
+      if (able[point.length % able.length] === kind) this.#first.push(point);
+    }
   }
-  for (;;) {
-    if (values.point === undefined && draws.below(4) === 0) yield 'any time';
-    else yield { point: draws.pick(list), passage: draws.pick(PASSAGES) };
+
+  /** Whether a point has not had its turn. */
+  get mustGoOn(): boolean {
+    return this.#first.length > 0;
   }
+
+  next(): Ending {
+    const { length } = this.#first;
+    if (length > 0) return { point: this.#first[this.#draws.below(length)], passage: 1 };
+    if (values.point === undefined && this.#draws.below(4) === 0) return 'any time';
+    return { point: this.#draws.pick(this.#all), passage: this.#draws.pick(PASSAGES) };
+  }
+
+  /** These points were passed: they need no further turn. */
+  passed(causes: Iterable<string>): void {
+    for (const cause of causes) {
+      const at = this.#first.indexOf(cause as KillPoint);
+      if (at >= 0) this.#first.splice(at, 1);
+    }
+  }
+}
+
+function isOver(all: Endings): boolean {
+  return Date.now() > (all.mustGoOn ? lastDeadline : deadline);
 }
 
 /** Chains of one kind, one after the other, until the time is over or something is lost. */
 async function runKind(kind: ChainKind): Promise<void> {
-  const all = endings(kind, new Draws(firstSeed));
-  for (let seed = firstSeed; Date.now() < deadline; seed += 1) {
+  const all = new Endings(kind, new Draws(firstSeed));
+  for (let seed = firstSeed; !isOver(all); seed += 1) {
     const chain = new Chain(kind, seed);
     let ending: Ending = 'any time';
     let isLost = false;
     try {
       await chain.begin();
-      for (let round = 0; round < ROUNDS && Date.now() < deadline; round += 1) {
-        ending = all.next().value as Ending;
+      for (let round = 0; round < ROUNDS && !isOver(all); round += 1) {
+        ending = all.next();
         rounds += 1;
         await chain.round(ending);
+        all.passed(chain.kills.keys());
       }
       await chain.round('any time');
     } catch (error) {
@@ -100,7 +131,6 @@ if (problem !== undefined) {
   process.stderr.write(`the crash matrix cannot run, which proves nothing: ${problem}\n`);
   process.exit(1);
 }
-const kinds = KINDS.filter((kind) => values.kind === undefined || values.kind === kind);
 await Promise.all(kinds.map(runKind));
 let total = 0;
 for (const count of kills.values()) total += count;
