@@ -1,6 +1,12 @@
 /** What a check of a store can find, and what to do about each of it. */
 
-const RESTORE = 'Restore the file from a backup, or remove it.';
+const RESTORE = 'Remove the file, and restore it from a backup.';
+/** Neither removing nor replacing works where the inode cannot be read. */
+const BESIDE = 'Restore it from a backup beside the damaged name, which cannot be removed.';
+/** A damaged object would be taken for the one that is to be stored. */
+const AGAIN =
+  'Move its object out of chunks/, then store the same content again, under any name: ' +
+  'every file that needs it is whole then.';
 const BACKUP = 'Restore the store from a backup if there is one; what is listed is lost otherwise.';
 const REPAIR = 'Run fsck with --repair.';
 const REPORT = 'Report this: Millrace itself must have written it.';
@@ -53,11 +59,11 @@ export const ADVICE: Readonly<Record<FindingCode, string>> = {
   /** An inode's namespace is not that of the directory that it lies in. */
   NAMESPACE_WRONG: REPORT,
   /** The record of an inode is not authentic, or cannot be understood. */
-  INODE_DAMAGED: RESTORE,
+  INODE_DAMAGED: BESIDE,
   /** The record of an inode can be read but makes no sense. */
   INODE_INVALID: REPORT,
   /** A name leads to an inode that is not there. */
-  INODE_MISSING: RESTORE,
+  INODE_MISSING: BESIDE,
   /** No name leads to an inode that was not deleted. */
   INODE_UNREACHABLE: 'Run fsck with --repair: it gets a name in lost+found.',
   /** Directories that lie in one another. */
@@ -95,7 +101,7 @@ export const ADVICE: Readonly<Record<FindingCode, string>> = {
   /** A file holds more bytes than it has counted. */
   ALLOCATED_WRONG: REPAIR,
   /** The record of an extended attribute is not authentic, or cannot be understood. */
-  XATTR_DAMAGED: 'Set the attribute again.',
+  XATTR_DAMAGED: 'Copy the file, remove it, and set the attribute of the copy.',
   /** An extended attribute of an inode that is not there. */
   XATTR_STRAY: BACKUP,
   /** The counters are missing or cannot be read. */
@@ -105,13 +111,13 @@ export const ADVICE: Readonly<Record<FindingCode, string>> = {
   /** A record of no kind that is known. */
   KEY_UNKNOWN: 'Use a version of Millrace that knows it.',
   /** A chunk that files need is not there. */
-  CHUNK_MISSING: RESTORE,
+  CHUNK_MISSING: 'Store the same content again, under any name: it comes back for every file.',
   /** A chunk is shorter or longer than the files that need it say. */
-  CHUNK_LENGTH: RESTORE,
+  CHUNK_LENGTH: AGAIN,
   /** The disk refuses to read a chunk. */
-  CHUNK_UNREADABLE: `Check the disk. ${RESTORE}`,
+  CHUNK_UNREADABLE: `Check the disk. ${AGAIN}`,
   /** A chunk is not what was stored. */
-  CHUNK_DAMAGED: RESTORE,
+  CHUNK_DAMAGED: AGAIN,
 };
 
 /** Something that is wrong, before its paths are known. */

@@ -175,6 +175,30 @@ mountTest('a bit that is flipped anywhere in an object is found, and never read'
   }),
 );
 
+mountTest('damaged content that is stored again is whole for every file that needs it', () =>
+  onStore(async (ground) => {
+    let contents = new Map<string, Buffer>();
+    await ground.mounted(({ dir }) => {
+      contents = fill(dir);
+    });
+    for (const object of objectsOf(ground.store)) truncateSync(object, 100);
+    const damaged = await ground.fsck('--deep');
+    assert.equal(damaged.findings.length, 5);
+    assert.match(damaged.findings[0].advice, /^Move its object out of chunks/);
+    for (const object of objectsOf(ground.store)) unlinkSync(object);
+    await ground.mounted(({ dir }) => {
+      let number = 0;
+      for (const content of contents.values()) writeFileSync(join(dir, `${number++}`), content);
+    });
+    assert.equal((await ground.fsck('--deep')).status, 0);
+    await ground.mounted(({ dir }) => {
+      for (const [path, content] of contents) {
+        assert.ok(readFileSync(join(dir, path)).equals(content));
+      }
+    });
+  }),
+);
+
 mountTest('objects that are gone, shorter or longer are found without opening any', () =>
   onStore(async (ground) => {
     await ground.mounted(({ dir }) => {
