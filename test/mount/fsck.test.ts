@@ -237,7 +237,8 @@ async function withRecords(
   const file = join(store, 'tree', 'data.mdb');
   const records: [Buffer, Buffer][] = [];
   const kv = await LmdbKv.open({ path: file });
-  kv.scan(new Uint8Array(1), new Uint8Array(16).fill(255), (key, value) => {
+  // Keys that begin with NUL are the Kv's own: they are no records of the tree, and not sealed.
+  kv.scan(Uint8Array.of(1), new Uint8Array(16).fill(255), (key, value) => {
     records.push([Buffer.from(key), Buffer.from(value)]);
     return true;
   });
