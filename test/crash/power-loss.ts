@@ -135,7 +135,7 @@ export class PowerLoss {
     const bytes = Buffer.alloc(this.#chance() ? synced.length : later.length);
     synced.copy(bytes);
     for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
-      if (this.#chance()) later.copy(bytes, at, at, at + PAGE_BYTES);
+      if (at < later.length && this.#chance()) later.copy(bytes, at, at, at + PAGE_BYTES);
     }
     // A file that was made longer and synced is as long as it was then, at least.
     return bytes.length >= synced.length
