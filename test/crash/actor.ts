@@ -113,6 +113,10 @@ export class Actor {
    * ended meanwhile; throws what is wrong.
    */
   async verify(scratch: string): Promise<boolean> {
+    // What a kill left is not on the disk yet: only once it is, a later power loss must leave it as well.
+    const synced =
+      this.#options.level === 'kill' ? undefined : await this.#made('fsync_directory', this.#root);
+    if (synced !== undefined && isDead(synced)) return false;
     const outcome = await this.#made('tree', this.#root);
     if (isDead(outcome)) return false;
     if ('errno' in outcome) throw new Error(`${this.#root} cannot be read: ${outcome.errno}`);
