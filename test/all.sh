@@ -38,7 +38,6 @@ stage 'layout is fresh' npm run --silent check:layout
 stage 'Rust tests' cargo test --manifest-path "$manifest" --locked --quiet
 stage 'ring models (loom)' ring_models
 stage 'TypeScript and mount tests' node dist/test/run.js
-stage 'crash matrix' node dist/test/crash/matrix.js
 stage 'pjdfstest' node dist/test/posix/pjdfstest.js
 stage 'fsx' node dist/test/posix/fsx.js
 # The families whose calls a front translates; the rest is the same engine.
