@@ -378,7 +378,8 @@ export class Actor {
       });
     }
     await this.#ok('rename', `${this.#root}/${from}`, `${this.#root}/${to}`);
-    if (this.#options.level === 'kill') this.#names.settle();
+    // Of two links of one file the kernel never asks the file system: nothing is promised then.
+    if (this.#options.level === 'kill' && replaced?.id !== entry.id) this.#names.settle();
   }
 
   /** As programs save: a new file, synced, in the place of an old one. */
