@@ -68,6 +68,11 @@ interface Entry {
   record: unknown[];
 }
 
+/** All but the one key that belongs to the write-ahead log and tells nothing of the tree. */
+function isSealed({ key }: { key: Buffer }): boolean {
+  return !Buffer.from(key).equals(Buffer.from('\0log'));
+}
+
 /** Every value of the tree, opened. */
 async function openTree(storeDir: string): Promise<Entry[]> {
   const database = open<Buffer, Buffer>({
@@ -78,7 +83,8 @@ async function openTree(storeDir: string): Promise<Entry[]> {
     encoding: 'binary',
   });
   try {
-    return [...database.getRange()].map((row) => {
+    const rows = [...database.getRange()];
+    return rows.filter(isSealed).map((row) => {
       const [key, sealed] = [Buffer.from(row.key), Buffer.from(row.value)];
       const record = unpack(openValue(keys, key, sealed)) as unknown[];
       assert.equal(record[0], 1, 'version of a record');
