@@ -20,7 +20,7 @@ const PIECES = 4_000;
 /** Who dies after how much of its work, and what the log calls it. */
 const DEATHS = [
   ['data:40', /data worker \d+ died: the mount ends/],
-  ['tree:20', /the tree worker died: the mount ends/],
+  ['tree:40', /the tree worker died: the mount ends/],
   ['front:40', /front \d+ died: the mount ends/],
   ['mover:10', /mover \d+ died: the mount ends/],
 ] as const;

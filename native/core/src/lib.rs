@@ -43,6 +43,7 @@ pub use hosted::{HostedFront, Taken};
 pub use memory::{Memory, Region};
 #[cfg(not(loom))]
 pub use millrace_store::{KillPoint, pass};
+#[cfg(not(loom))]
 pub use mortality::Life;
 #[cfg(not(loom))]
 pub use mover::Scratch;
