@@ -6,6 +6,7 @@
  * is thrown away. What it would tell others is discarded, and the shared memory is left as it was.
  */
 import { Buffer } from 'node:buffer';
+import { uncounted } from '../../engine/kill-points.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
@@ -50,6 +51,10 @@ export interface RehearsalOptions {
  * Threads: the tree worker's, before any front and before its own first turn.
  */
 export function rehearse(options: RehearsalOptions): number {
+  return uncounted(() => playAll(options));
+}
+
+function playAll(options: RehearsalOptions): number {
   const play = new Play(options);
   const end = performance.now() + options.limitMs;
   let files = 0;
@@ -65,6 +70,8 @@ class Play {
   /** Serves the tree in memory. */
   readonly #player: TreeWorker;
   #worker: TreeWorker;
+  /** Written as the real one is, to nowhere. It must never be removed with its records. */
+  readonly #log = new WriteAheadLog('/dev/null');
   readonly #name: Buffer = Buffer.alloc(16);
   readonly #create: Buffer = Buffer.alloc(16 + 16);
   readonly #handle: Buffer = Buffer.alloc(24);
@@ -74,7 +81,7 @@ class Play {
   constructor({ memory, commands, sealer, worker }: RehearsalOptions) {
     this.#memory = memory;
     this.#commands = commands;
-    const kv = new BufferedKv(new MemoryKv(), new WriteAheadLog('/dev/null'));
+    const kv = new BufferedKv(new MemoryKv(), this.#log);
     const tree = new Tree({ kv, sealer });
     tree.format(NOBODY);
     this.#real = worker;
@@ -126,6 +133,7 @@ class Play {
   /** Leaves nothing behind where others will look. */
   end(files: number): void {
     this.#player.stop();
+    this.#log.close(false);
     const { words } = this.#memory;
     const inodes = this.#memory.inodeWord(0, 0);
     words.fill(0, inodes, this.#memory.inodeWord(files, 0));
