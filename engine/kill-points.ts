@@ -32,6 +32,8 @@ export const KILL_POINTS = {
   'write-back-commit': 'work',
   'written-back': 'work',
   'log-reset': 'work',
+  'log-sync': 'work',
+  'log-synced': 'work',
   'tree-sync': 'work',
   'tree-synced': 'work',
   'anchor-written': 'work',

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fdatasync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
-import { open as openFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
+import { flushDirectory } from '../durable-directory.ts';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
 import { BOOT_ID_BYTES, readBootId } from './boot-id.ts';
@@ -183,16 +183,6 @@ function readSlot(file: number, offset: number): Slot | undefined {
 
 function hashOf(bytes: Buffer): Buffer {
   return createHash('sha256').update(bytes).digest();
-}
-
-/** Makes the names in a directory durable. */
-async function flushDirectory(path: string): Promise<void> {
-  const directory = await openFile(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 function openIfThere(path: string, flags: 'r' | 'r+'): number | undefined {

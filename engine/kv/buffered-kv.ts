@@ -2,6 +2,7 @@ import { Buffer } from 'node:buffer';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
+import type { LogPosition } from './log-segment.ts';
 import type { WriteAheadLog } from './write-ahead-log.ts';
 
 /**
@@ -19,14 +20,13 @@ const BLOCK_BYTES = 1 << 18;
 /** Length of a removed key's value. */
 const REMOVED = -1;
 /**
- * The key below that says which records of the log are written back, in the same transaction.
- *
- * A process that is killed between that commit and the reset of its log leaves records that are
- * older than what is below. Replayed, they would take back a part of it: only keys that had been
- * flushed before.
+ * The key below that says up to which position of the log everything is below, written by each
+ * write-back: generation u32, sequence u32, little-endian. Records before it are older than what is
+ * below; replayed, they would take back a part of it.
  */
 const WRITTEN_LOG_NAME = '\0log';
 const WRITTEN_LOG: Uint8Array = Buffer.from(WRITTEN_LOG_NAME, 'latin1');
+const POSITION_BYTES = 8;
 
 /** One key that differs from the Kv below. Key and value lie behind one another in `block`. */
 interface Change {
@@ -49,8 +49,14 @@ interface Undo {
  * A transaction is visible to this thread at once, but survives the end of the process only after
  * `flush` (and the end of the machine after `sync`). Most operations of a file system promise
  * nothing until a file is closed or synced, so a commit per operation would be waste. With a
- * write-ahead log a flush is one write to the page cache, and what was collected goes below when
- * there is enough of it, or when the owner has nothing else to do and calls `writeBack`.
+ * write-ahead log a flush is one write to the page cache, a sync waits for the log alone, and what
+ * was collected goes below when there is enough of it, or when the owner has nothing else to do and
+ * calls `writeBack`.
+ *
+ * With a log everything goes through it, so that record follows record and each state of the Kv
+ * below can be brought up to the last sync. Where the log cannot take a change (it is full, or its
+ * disk), the change goes below alone, and the log begins anew behind it; until the Kv below is
+ * synced, a sync is a sync of the Kv below.
  *
  * A flush or write-back that fails leaves everything collected, and can be repeated: nothing is
  * lost by an error of the store, and until one succeeds `isFailing` is true.
@@ -76,13 +82,29 @@ export class BufferedKv implements Kv, Transaction {
   #undo: Undo[] | undefined;
   #poisoned = false;
   #failure: Error | undefined;
+  /** Whether the log, synced, brings the last synced state of the Kv below up to date. */
+  #isAnchored = false;
+  /** Whether a sync of the Kv below runs that nobody waits for. */
+  #isAnchoring = false;
   #closing: Promise<void> | undefined;
 
-  /** Over `below`; what an earlier process left in the log is written there first. */
+  /** Over `below`. A log with what an earlier process may have left is for `open`. */
   constructor(below: Kv, log?: WriteAheadLog) {
     this.#below = below;
     this.#log = log;
-    if (log !== undefined) recover(below, log);
+  }
+
+  /** Over `below`; what an earlier process left in the log is written there, and synced, first. */
+  static async open(below: Kv, log: WriteAheadLog): Promise<BufferedKv> {
+    const records = below.transact((transaction) => recover(transaction, log));
+    const kv = new BufferedKv(below, log);
+    if (records === 0) return kv;
+    pass('log-replayed');
+    await below.sync();
+    // The position that was written below is taken: no other state may have it.
+    log.restart();
+    kv.#isAnchored = true;
+    return kv;
   }
 
   /** Keys that the next write-back will write. */
@@ -251,7 +273,7 @@ export class BufferedKv implements Kv, Transaction {
   /** Appends what is not flushed to the log; false when it has to be written back instead. */
   #tryLog(): boolean {
     const log = this.#log;
-    if (log === undefined) return false;
+    if (log?.isOpen !== true) return false;
     log.begin();
     for (const name of this.#unflushed) {
       const change = this.#changes.get(name);
@@ -273,19 +295,28 @@ export class BufferedKv implements Kv, Transaction {
    */
   writeBack(): void {
     this.#assertOutside();
+    const log = this.#log;
+    // What was never logged would be missing between two records that were.
+    const isLogged = log === undefined || (log.isOpen && (!this.isUnflushed || this.#tryLog()));
+    const hadChanges = this.#changes.size > 0;
     try {
       pass('write-back');
-      if (this.#changes.size > 0) this.#below.transact((below) => this.#writeAll(below));
+      if (hadChanges) {
+        const written = isLogged ? log?.position : log.next;
+        this.#below.transact((below) => this.#writeAll(below, written));
+      }
       pass('written-back');
-      this.#unflushed.clear();
-      this.#log?.reset();
     } catch (error) {
       this.#failure = error instanceof Error ? error : new Error(String(error));
       throw error;
     }
+    this.#unflushed.clear();
     this.#changes.clear();
     this.#arena.clear();
     this.#failure = undefined;
+    if (log === undefined) return;
+    if (!isLogged && hadChanges) this.#restart(log);
+    else if (log.isNearlyFull && !this.#isAnchoring && log.rotate()) this.#anchorSoon();
   }
 
   #assertOutside(): void {
@@ -294,21 +325,70 @@ export class BufferedKv implements Kv, Transaction {
     }
   }
 
-  #writeAll(below: Transaction): void {
+  #writeAll(below: Transaction, written: LogPosition | undefined): void {
     for (const change of this.#changes.values()) {
       const value = changedValue(change);
       if (value === undefined) below.remove(changedKey(change));
       else below.put(changedKey(change), value);
     }
-    const mark = this.#log?.mark;
-    if (mark !== undefined) below.put(WRITTEN_LOG, mark);
+    if (written !== undefined) below.put(WRITTEN_LOG, bytesOf(written));
     pass('write-back-commit');
+  }
+
+  // ---- the disk ----
+
+  /**
+   * Whether a sync is a flush and no more, because nothing that is written here would survive the
+   * machine: whoever flushes may answer at once.
+   */
+  get syncsAtOnce(): boolean {
+    return this.#isLogSynced && this.#log?.isVolatile === true;
+  }
+
+  get #isLogSynced(): boolean {
+    return this.#isAnchored && this.#log?.isOpen === true;
   }
 
   async sync(): Promise<void> {
     this.#assertOpen();
+    this.flush();
+    if (this.#isLogSynced) {
+      try {
+        return await this.#log?.sync();
+      } catch {
+        // The log is lost: everything since the last sync of the Kv below has to go there.
+        this.#isAnchored = false;
+      }
+    }
     this.writeBack();
+    await this.#syncBelow();
+  }
+
+  /** Syncs the Kv below: its log need not reach back behind this state any more. */
+  async #syncBelow(): Promise<void> {
+    const log = this.#log;
+    const generation = log?.position.generation;
     await this.#below.sync();
+    if (log === undefined || generation === undefined) return;
+    log.release(generation);
+    if (log.position.generation === generation) this.#isAnchored = true;
+  }
+
+  /** The same, without anybody who waits for it. What fails now fails again for who asks. */
+  #anchorSoon(): void {
+    if (this.#isAnchoring) return;
+    this.#isAnchoring = true;
+    const ended = (): void => {
+      this.#isAnchoring = false;
+    };
+    this.#syncBelow().then(ended, ended);
+  }
+
+  /** The log goes on behind a commit that it does not have. */
+  #restart(log: WriteAheadLog): void {
+    log.restart();
+    this.#isAnchored = false;
+    this.#anchorSoon();
   }
 
   close(): Promise<void> {
@@ -340,16 +420,28 @@ export class BufferedKv implements Kv, Transaction {
   }
 }
 
-/** Writes what an earlier process left in the log where it belongs. */
-function recover(below: Kv, log: WriteAheadLog): void {
-  below.transact((transaction) => {
-    log.replay((key, value) => {
-      if (value === undefined) transaction.remove(key);
-      else transaction.put(key, value);
-    }, transaction.get(WRITTEN_LOG));
-  });
-  pass('log-replayed');
-  log.reset();
+/** Writes what an earlier process left in the log where it belongs; how many records that were. */
+function recover(below: Transaction, log: WriteAheadLog): number {
+  const found = below.get(WRITTEN_LOG);
+  const records = log.replay((key, value) => {
+    if (value === undefined) below.remove(key);
+    else below.put(key, value);
+  }, positionOf(found));
+  if (records > 0) below.put(WRITTEN_LOG, bytesOf(log.next));
+  return records;
+}
+
+function positionOf(stored: Uint8Array | undefined): LogPosition {
+  if (stored?.length !== POSITION_BYTES) return { generation: 0, sequence: 0 };
+  const view = new DataView(stored.buffer, stored.byteOffset);
+  return { generation: view.getUint32(0, true), sequence: view.getUint32(4, true) };
+}
+
+function bytesOf({ generation, sequence }: LogPosition): Uint8Array {
+  const bytes = Buffer.alloc(POSITION_BYTES);
+  bytes.writeUInt32LE(generation, 0);
+  bytes.writeUInt32LE(sequence, 4);
+  return bytes;
 }
 
 /** Memory for keys and values that are all given up at once: an allocation each would cost more than the copy. */

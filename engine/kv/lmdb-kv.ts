@@ -4,6 +4,7 @@ import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
 import { Anchor } from './anchor.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
+import { SharedRun } from './shared-run.ts';
 
 /**
  * Address space that is set aside for the file, in bytes; the file itself is as large as what is
@@ -88,12 +89,10 @@ export class LmdbKv implements Kv, Transaction {
   readonly #database: RootDatabase<Buffer, Uint8Array>;
   readonly #internals: LmdbInternals;
   readonly #anchor: Anchor;
+  readonly #syncs = new SharedRun(() => this.#flush());
   #pin: Pin | undefined;
   /** Keeps the state that a failed sync may or may not have made the anchor's. */
   #doubtful: Pin | undefined;
-  /** The sync that runs, and the one behind it that everybody who asks meanwhile shares. */
-  #running: Promise<void> | undefined;
-  #queued: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #commitsToSync = COMMITS_PER_SYNC;
   #failure: MillraceError | undefined;
@@ -138,7 +137,7 @@ export class LmdbKv implements Kv, Transaction {
     } finally {
       this.#depth = 0;
     }
-    if (--this.#commitsToSync === 0) this.#syncAfterOthers().catch(() => {});
+    if (--this.#commitsToSync === 0) this.#syncs.run().catch(() => {});
     return result as T;
   }
 
@@ -183,7 +182,7 @@ export class LmdbKv implements Kv, Transaction {
 
   sync(): Promise<void> {
     this.#assertOpen();
-    return this.#syncAfterOthers();
+    return this.#syncs.run();
   }
 
   close(): Promise<void> {
@@ -193,7 +192,7 @@ export class LmdbKv implements Kv, Transaction {
 
   async #syncAndClose(): Promise<void> {
     try {
-      await this.#syncAfterOthers();
+      await this.#syncs.run();
     } finally {
       this.#pin?.done();
       this.#doubtful?.done();
@@ -202,28 +201,6 @@ export class LmdbKv implements Kv, Transaction {
       this.#anchor.close();
       await this.#database.close();
     }
-  }
-
-  /** Starts a sync, or joins the one that is to start when the running one has ended. */
-  #syncAfterOthers(): Promise<void> {
-    if (this.#running === undefined) return this.#startSync();
-    if (this.#queued === undefined) {
-      const start = (): Promise<void> => this.#startSync();
-      this.#queued = this.#running.then(start, start);
-    }
-    return this.#queued;
-  }
-
-  #startSync(): Promise<void> {
-    this.#queued = undefined;
-    const running = this.#flush();
-    this.#running = running;
-    // While another one is queued, the ended one stays: nobody may start beside it.
-    const ended = (): void => {
-      if (this.#queued === undefined) this.#running = undefined;
-    };
-    running.then(ended, ended);
-    return running;
   }
 
   /** Flushes the state of this moment, and makes it the one that survives a power loss. */

@@ -2,6 +2,7 @@ import { randomUUID, timingSafeEqual } from 'node:crypto';
 import { link, open, readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { REGION_BYTES, SEGMENT_BYTES } from '../layout.ts';
+import { flushDirectory } from '../durable-directory.ts';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
 
@@ -205,14 +206,5 @@ async function writeDurably(path: string, text: string): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function flushDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }

@@ -287,11 +287,12 @@ export class Actor {
   }
 
   async #create(): Promise<void> {
+    // First: it may close a file, which makes everything before durable, but not what comes behind.
+    await this.#makeRoom();
     const path = this.#newPath();
     const id = this.#nextId();
     this.#names.change((tree) => tree.set(path, { type: 'file', id, mode: '0o644', xattrs: {} }));
     this.#contents.set(id, new Contents());
-    await this.#makeRoom();
     const handle = `h${id}`;
     await this.#ok('open', handle, `${this.#root}/${path}`, ['O_RDWR', 'O_CREAT', 'O_EXCL']);
     this.#open.set(handle, id);

@@ -24,8 +24,14 @@ const LATE_SECONDS = 120;
 const PASSAGES = [1, 2, 3, 5, 8, 13, 21, 34] as const;
 /** Rounds of a chain before it starts with another store. */
 const ROUNDS = 60;
-/** A store in memory needs no barrier. */
-const BARRIER = new Set<string>(['barrier-begun', 'barrier-directory', 'barrier-ended']);
+/** A store in memory waits for no disk. */
+const ON_DISK = new Set<string>([
+  'barrier-begun',
+  'barrier-directory',
+  'barrier-ended',
+  'log-sync',
+  'log-synced',
+]);
 
 const { values } = parseArgs({
   options: {
@@ -53,7 +59,7 @@ function points(kind: ChainKind): KillPoint[] {
     if (values.point !== undefined && values.point !== point) return false;
     if (KILL_POINTS[point] === 'first') return false;
     if (KILL_POINTS[point] === 'power') return kind === 'power';
-    return kind === 'disk' || kind === 'power' || !BARRIER.has(point);
+    return kind === 'disk' || kind === 'power' || !ON_DISK.has(point);
   });
 }
 

@@ -9,7 +9,7 @@ import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Kv, Snapshot } from '../../engine/kv/kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
-import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
+import { openTreeKv } from '../../engine/kv/tree-kv.ts';
 
 /** Opens an engine in a directory of its own. */
 const ENGINES: Record<string, (directory: string) => Promise<Kv>> = {
@@ -19,10 +19,7 @@ const ENGINES: Record<string, (directory: string) => Promise<Kv>> = {
   'buffered lmdb': async (directory) => {
     return new BufferedKv(await LmdbKv.open({ path: join(directory, 'kv.mdb') }));
   },
-  'buffered lmdb with a log': async (directory) => {
-    const log = new WriteAheadLog(join(directory, 'log'));
-    return new BufferedKv(await LmdbKv.open({ path: join(directory, 'kv.mdb') }), log);
-  },
+  'buffered lmdb with a log': (directory) => openTreeKv(join(directory, 'kv.mdb')),
 };
 
 class Abort extends Error {}

@@ -1,40 +1,46 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
-import {
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { MillraceError } from '../../engine/errors.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Transaction } from '../../engine/kv/kv.ts';
+import type { LogPosition } from '../../engine/kv/log-segment.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'millrace-wal-'));
 after(() => rmSync(directory, { recursive: true }));
+const FIRST: LogPosition = { generation: 1, sequence: 0 };
+const IN_MEMORY = true;
+type Paths = readonly [string, string];
 let files = 0;
 
-function newPath(): string {
+function newPaths(): Paths {
   files += 1;
-  return path.join(directory, `log-${files}`);
+  return [path.join(directory, `${files}-log0`), path.join(directory, `${files}-log1`)];
 }
 
-/** What a log says, as text. */
-function replayed(log: WriteAheadLog): string[] {
+function openLog(paths: Paths, bootId = 'one boot', isVolatile = false): WriteAheadLog {
+  return new WriteAheadLog({ paths, bootId, isVolatile });
+}
+
+/** A log that takes records if it can. */
+function startLog(paths: Paths, isVolatile = false): WriteAheadLog {
+  const log = openLog(paths, 'one boot', isVolatile);
+  log.restart();
+  return log;
+}
+
+/** What a log says behind a position, as text. */
+function replayed(log: WriteAheadLog, written: LogPosition = FIRST): string[] {
   const changes: string[] = [];
-  const count = log.replay((key, value) => {
+  log.replay((key, value) => {
     const text = value === undefined ? 'removed' : Buffer.from(value).toString('latin1');
     changes.push(`${Buffer.from(key).toString('latin1')}=${text.slice(0, 20)}`);
-  });
-  assert.equal(count, changes.length);
+  }, written);
   return changes;
 }
 
@@ -46,10 +52,11 @@ function append(log: WriteAheadLog, changes: Record<string, string | undefined>)
   return log.append();
 }
 
-/** A Kv below that counts its commits, and refuses them when told to. */
+/** A Kv below that counts its commits and syncs, and refuses them when told to. */
 class Below extends MemoryKv {
   refuses = false;
   commits = 0;
+  syncs = 0;
 
   override transact<T>(body: (transaction: Transaction) => T): T {
     return super.transact((transaction) => {
@@ -57,6 +64,11 @@ class Below extends MemoryKv {
       this.commits += 1;
       return body(transaction);
     });
+  }
+
+  override async sync(): Promise<void> {
+    if (this.refuses) throw new MillraceError('STORE_IO', 'no space');
+    this.syncs += 1;
   }
 }
 
@@ -69,79 +81,157 @@ function text(kv: BufferedKv | Below, key: string): string | undefined {
   return value === undefined ? undefined : Buffer.from(value).toString('latin1');
 }
 
+/** What another process finds of a Kv below. */
+function copyOf(below: Below): Below {
+  const copy = new Below();
+  copy.transact((transaction) => {
+    below.read((snapshot) =>
+      snapshot.scan(Uint8Array.of(0), Uint8Array.of(255), (key, value) => {
+        transaction.put(key, value);
+        return true;
+      }),
+    );
+  });
+  return copy;
+}
+
+/** A Kv whose log stands behind a synced state. */
+async function openSynced(below: Below, paths: Paths): Promise<BufferedKv> {
+  const kv = await BufferedKv.open(below, openLog(paths));
+  put(kv, 'first', 'change');
+  await kv.sync();
+  return kv;
+}
+
 test('what was appended is there for the next process, in its order', () => {
-  const file = newPath();
-  const log = new WriteAheadLog(file);
+  const paths = newPaths();
+  const log = startLog(paths);
   assert.equal(append(log, { a: '1', b: '' }), true);
   assert.equal(append(log, { a: undefined, c: 'x'.repeat(70_000) }), true);
-  const next = replayed(new WriteAheadLog(file));
+  const next = replayed(openLog(paths));
   assert.deepEqual(next, ['a=1', 'b=', 'a=removed', `c=${'x'.repeat(20)}`]);
-  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.deepEqual(replayed(openLog(paths, 'another boot')), next);
+  assert.equal(statSync(paths[1]).mode & 0o777, 0o600);
 });
 
-test('a reset forgets everything, and what follows is not mixed with what was', () => {
-  const file = newPath();
-  const log = new WriteAheadLog(file);
-  append(log, { a: 'old', b: 'old', c: 'old' });
-  append(log, { d: 'old' });
-  log.reset();
-  assert.deepEqual(replayed(new WriteAheadLog(file)), []);
-  append(log, { e: 'new' });
-  assert.deepEqual(replayed(new WriteAheadLog(file)), ['e=new']);
+test('what is written below already is passed over', () => {
+  const paths = newPaths();
+  const log = startLog(paths);
+  append(log, { a: '1' });
+  const written = log.position;
+  append(log, { a: '2' });
+  assert.deepEqual(replayed(openLog(paths), written), ['a=2']);
+  assert.deepEqual(replayed(openLog(paths), log.position), []);
+  assert.deepEqual(replayed(openLog(paths), log.next), []);
 });
 
-test('a log of another boot is ignored', () => {
-  const file = newPath();
-  append(new WriteAheadLog(file, 'one boot'), { a: '1' });
-  assert.deepEqual(replayed(new WriteAheadLog(file, 'another boot')), []);
-  assert.deepEqual(replayed(new WriteAheadLog(file, 'one boot')), ['a=1']);
+test('generations follow one another; a file is filled again once it is released', () => {
+  const paths = newPaths();
+  const log = startLog(paths);
+  append(log, { a: '1' });
+  assert.equal(log.rotate(), true);
+  append(log, { a: '2' });
+  const second = log.position;
+  assert.equal(log.rotate(), false, 'the file of the first generation is still needed');
+  assert.deepEqual(replayed(openLog(paths)), ['a=1', 'a=2']);
+  log.release(second.generation);
+  assert.equal(log.rotate(), true);
+  append(log, { a: '3' });
+  assert.deepEqual(replayed(openLog(paths), second), ['a=3']);
+});
+
+test('a generation that follows what was not logged needs a store that has it', () => {
+  const paths = newPaths();
+  const log = startLog(paths);
+  append(log, { a: '1' });
+  const behind = log.next;
+  log.restart();
+  append(log, { b: 'builds on what was not logged' });
+  assert.deepEqual(replayed(openLog(paths), behind), ['b=builds on what was n']);
+  assert.deepEqual(replayed(openLog(paths, 'another boot')), ['a=1']);
+  assert.throws(() => replayed(openLog(paths)), { code: 'STORE_DAMAGED' });
 });
 
 test('a record counts as a whole or not at all, wherever the writing of it ended', () => {
-  const file = newPath();
-  const log = new WriteAheadLog(file);
+  const paths = newPaths();
+  const log = startLog(paths, IN_MEMORY);
   append(log, { first: 'whole' });
-  const whole = statSync(file).size;
+  const before = readFileSync(paths[1]);
   append(log, { second: 'torn', third: 'torn' });
-  const bytes = readFileSync(file);
-  for (let size = 0; size < bytes.length; size++) {
-    truncateSync(file, 0);
-    writeFileSync(file, bytes.subarray(0, size));
-    const expected = size < whole ? [] : ['first=whole'];
-    assert.deepEqual(replayed(new WriteAheadLog(file)), expected, `${size} bytes`);
+  const bytes = readFileSync(paths[1]);
+  for (let end = 0; end < bytes.length; end++) {
+    writeFileSync(paths[1], bytes.subarray(0, end));
+    const expected = end < before.length ? [] : ['first=whole'];
+    assert.deepEqual(replayed(openLog(paths)), expected, `${end} bytes`);
   }
 });
 
-test('bytes that make no sense are an error or nothing, never more than was written', () => {
-  const file = newPath();
-  append(new WriteAheadLog(file), { a: '1', b: '2' });
-  const bytes = readFileSync(file);
-  for (let at = 0; at < bytes.length; at++) {
+test('a bit that changes is noticed, or takes the last record as if it had not been written', () => {
+  const paths = newPaths();
+  const log = startLog(paths, IN_MEMORY);
+  append(log, { a: '1' });
+  append(log, { b: '2' });
+  append(log, { c: '3' });
+  const bytes = readFileSync(paths[1]);
+  let noticed = 0;
+  for (let bit = 0; bit < bytes.length * 8; bit++) {
     const wrong = Buffer.from(bytes);
-    wrong[at] ^= 0xff;
-    writeFileSync(file, wrong);
+    wrong[bit >>> 3] ^= 1 << (bit & 7);
+    writeFileSync(paths[1], wrong);
     try {
-      assert.ok(replayed(new WriteAheadLog(file)).length <= 2, `byte ${at}`);
+      assert.deepEqual(replayed(openLog(paths)), ['a=1', 'b=2'], `bit ${bit}`);
     } catch (error) {
-      assert.ok(error instanceof MillraceError && error.code === 'STORE_DAMAGED', `byte ${at}`);
+      assert.ok(error instanceof MillraceError && error.code === 'STORE_DAMAGED', `bit ${bit}`);
+      noticed += 1;
     }
   }
+  assert.ok(noticed > bytes.length * 4);
+});
+
+test('after a loss of power only what was synced must be whole', async () => {
+  const paths = newPaths();
+  const log = startLog(paths);
+  append(log, { a: '1' });
+  append(log, { b: '2' });
+  const tear = (text: string): void => {
+    const bytes = readFileSync(paths[1]);
+    bytes.fill(0, bytes.indexOf(text), bytes.indexOf(text) + 1);
+    writeFileSync(paths[1], bytes);
+  };
+  append(log, { c: 'torn' });
+  append(log, { d: 'behind' });
+  tear('torn');
+  assert.deepEqual(replayed(openLog(paths, 'another boot')), ['a=1', 'b=2']);
+  assert.throws(() => replayed(openLog(paths)), { code: 'STORE_DAMAGED' });
+  await log.sync();
+  append(log, { e: 'says that d is on the disk' });
+  assert.throws(() => replayed(openLog(paths, 'another boot')), { code: 'STORE_DAMAGED' });
 });
 
 test('a log is bounded, and so is a record', () => {
-  const log = new WriteAheadLog(newPath());
+  const log = startLog(newPaths());
   assert.equal(append(log, { a: 'x'.repeat(2 << 20) }), false);
+  assert.equal(log.isNearlyFull, false);
   let appended = 0;
   while (append(log, { a: 'x'.repeat(500_000) })) appended += 1;
-  assert.equal(appended, 8);
-  log.reset();
+  assert.equal(appended, 16);
+  assert.equal(log.isNearlyFull, true);
+  assert.equal(log.rotate(), true);
   assert.equal(append(log, { a: 'x'.repeat(500_000) }), true);
 });
 
-test('a flush goes to the log, and the next process finds it', () => {
-  const file = newPath();
+test('a log whose disk fails takes nothing any more', async () => {
+  const log = startLog(['/dev/full', '/dev/full']);
+  assert.equal(log.isOpen, false);
+  assert.equal(append(log, { a: '1' }), false);
+});
+
+// ---- behind a Kv ----
+
+test('a flush goes to the log, and the next process finds it', async () => {
+  const paths = newPaths();
   const below = new Below();
-  const kv = new BufferedKv(below, new WriteAheadLog(file));
+  const kv = await openSynced(below, paths);
   const { commits } = below;
   put(kv, 'a', '1');
   assert.equal(kv.isUnflushed, true);
@@ -152,67 +242,48 @@ test('a flush goes to the log, and the next process finds it', () => {
   assert.deepEqual([below.commits - commits, kv.isUnflushed, kv.size], [0, false, 2]);
   put(kv, 'lost', 'not flushed');
   // The process ends here: nobody closes anything.
-  const next = new BufferedKv(below, new WriteAheadLog(file));
+  const next = await BufferedKv.open(below, openLog(paths));
   assert.deepEqual([text(next, 'a'), text(next, 'b'), text(next, 'lost')], ['2', '3', undefined]);
   assert.equal(text(below, 'a'), '2');
 });
 
-test('what is written back needs no log any more', () => {
-  const file = newPath();
+test('a sync waits for the log alone', async () => {
   const below = new Below();
-  const kv = new BufferedKv(below, new WriteAheadLog(file));
+  const kv = await openSynced(below, newPaths());
+  const { commits, syncs } = below;
   put(kv, 'a', '1');
-  kv.flush();
-  kv.writeBack();
-  assert.equal(text(below, 'a'), '1');
-  assert.deepEqual(replayed(new WriteAheadLog(file)), []);
+  await kv.sync();
+  assert.deepEqual([below.commits - commits, below.syncs - syncs], [0, 0]);
+  assert.equal(kv.syncsAtOnce, false);
 });
 
-test('records that are written back take nothing back when their reset was missed', () => {
-  const file = newPath();
+test('where nothing survives the machine a sync is a flush', async () => {
+  const kv = await BufferedKv.open(new Below(), openLog(newPaths(), 'boot', IN_MEMORY));
+  assert.equal(kv.syncsAtOnce, false, 'the log does not stand yet');
+  put(kv, 'a', '1');
+  await kv.sync();
+  assert.equal(kv.syncsAtOnce, true);
+});
+
+test('records that are written back take nothing back', async () => {
+  const paths = newPaths();
   const below = new Below();
-  const kv = new BufferedKv(below, new WriteAheadLog(file));
+  const kv = await openSynced(below, paths);
   put(kv, 'a', 'flushed');
   kv.flush();
-  const log = readFileSync(file);
   kv.transact((transaction) => {
     transaction.put(Buffer.from('a'), Buffer.from('later'));
     transaction.put(Buffer.from('b'), Buffer.from('later'));
   });
   kv.writeBack();
-  // The process was killed between the commit below and the reset of the log.
-  writeFileSync(file, log);
-  const next = new BufferedKv(below, new WriteAheadLog(file));
+  const next = await BufferedKv.open(below, openLog(paths));
   assert.deepEqual([text(next, 'a'), text(next, 'b')], ['later', 'later']);
 });
 
-test('records are told from those of another log, and from later ones', () => {
-  const file = newPath();
+test('an aborted transaction does not reach the log', async () => {
+  const paths = newPaths();
   const below = new Below();
-  const kv = new BufferedKv(below, new WriteAheadLog(file));
-  put(kv, 'a', '1');
-  kv.flush();
-  kv.writeBack();
-  put(kv, 'a', '2');
-  kv.flush();
-  const next = new BufferedKv(below, new WriteAheadLog(file));
-  assert.equal(text(next, 'a'), '2');
-  put(next, 'a', '3');
-  next.flush();
-  next.writeBack();
-  rmSync(file);
-  let anew = new BufferedKv(below, new WriteAheadLog(file));
-  for (const value of ['4', '5', '6']) {
-    put(anew, 'a', value);
-    anew.flush();
-    anew = new BufferedKv(below, new WriteAheadLog(file));
-    assert.equal(text(anew, 'a'), value);
-  }
-});
-
-test('an aborted transaction does not reach the log', () => {
-  const file = newPath();
-  const kv = new BufferedKv(new Below(), new WriteAheadLog(file));
+  const kv = await openSynced(below, paths);
   put(kv, 'kept', 'before');
   const aborted = (): void => {
     kv.transact((transaction) => {
@@ -223,31 +294,37 @@ test('an aborted transaction does not reach the log', () => {
   };
   assert.throws(aborted, /aborted/);
   kv.flush();
-  assert.deepEqual(replayed(new WriteAheadLog(file)), ['kept=before']);
+  const next = await BufferedKv.open(below, openLog(paths));
+  assert.deepEqual([text(next, 'kept'), text(next, 'new')], ['before', undefined]);
 });
 
-test('a full log is written back', () => {
+test('a log that has no room is passed by, and stands again', async () => {
   const below = new Below();
-  const kv = new BufferedKv(below, new WriteAheadLog(newPath()));
+  const paths = newPaths();
+  const kv = await openSynced(below, paths);
+  put(kv, 'a', 'x'.repeat(1_500_000));
+  kv.flush();
+  assert.equal(text(below, 'a')?.length, 1_500_000);
+  put(kv, 'b', '1');
+  await kv.sync();
   const { commits } = below;
-  for (let round = 0; round < 40; round++) {
-    put(kv, 'a', `${round}${'x'.repeat(200_000)}`);
-    kv.flush();
-  }
-  assert.ok(below.commits > commits);
-  assert.equal(text(kv, 'a')?.slice(0, 2), '39');
+  put(kv, 'b', '2');
+  await kv.sync();
+  assert.equal(below.commits, commits);
+  assert.equal(text(await BufferedKv.open(below, openLog(paths)), 'b'), '2');
 });
 
 test('a clean close leaves no log, one that fails leaves it for the next process', async () => {
-  const file = newPath();
+  const paths = newPaths();
   const below = new Below();
-  const kv = new BufferedKv(below, new WriteAheadLog(file));
+  const kv = await openSynced(below, paths);
   put(kv, 'a', '1');
   kv.flush();
+  const left = copyOf(below);
   below.refuses = true;
   await assert.rejects(kv.close(), { code: 'STORE_IO' });
-  const next = new BufferedKv(new Below(), new WriteAheadLog(file));
+  const next = await BufferedKv.open(left, openLog(paths));
   assert.equal(text(next, 'a'), '1');
   await next.close();
-  assert.equal(existsSync(file), false);
+  assert.deepEqual(paths.map(existsSync), [false, false]);
 });

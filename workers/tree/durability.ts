@@ -2,7 +2,7 @@
  * Answers who waits until content is safe: FLUSH and FSYNC of a file, a sync of the tree, a commit of everything.
  *
  * *Committed* is what is in the tree and survives the end of the process; *durable* is what survives the end of the
- * host. A FLUSH waits for the first, an FSYNC for both (`engine/kv/lmdb-kv.ts`).
+ * host. A FLUSH waits for the first, an FSYNC for both (`engine/kv/write-ahead-log.ts`).
  */
 import { constants } from 'node:os';
 import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
@@ -104,9 +104,10 @@ export class Durability {
     return PENDING;
   }
 
-  /** Makes the Kv durable after this turn's commit, then calls `done`, outside of any turn. */
+  /** Makes the Kv durable after this turn's commit, then calls `done`: at once, or outside of any turn. */
   #syncThen(done: (errno: number) => void): void {
     this.#turn.afterCommit(() => {
+      if (this.#kv.syncsAtOnce) return done(this.#syncAtOnce());
       const ended = (errno: number): void => {
         this.#syncs -= 1;
         done(errno);
@@ -123,6 +124,14 @@ export class Durability {
         () => ended(constants.errno.EIO),
       );
     });
+  }
+
+  /** Where nothing survives the host, what survives the process is as durable as it gets; the errno. */
+  #syncAtOnce(): number {
+    if (!this.#turn.flush()) return constants.errno.EIO;
+    this.#syncedChanges = this.#turn.changes;
+    this.#listeners.synced();
+    return 0;
   }
 
   /** Whether a sync of the Kv runs, which ends on the event loop. */

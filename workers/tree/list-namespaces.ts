@@ -1,19 +1,14 @@
 /** The namespaces of a store that is not mounted. */
 import { Buffer } from 'node:buffer';
 import { MillraceError } from '../../engine/errors.ts';
-import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
-import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
-import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
+import { openTreeKv } from '../../engine/kv/tree-kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import type { NamespacesTask } from '../task.ts';
 import { VaultSealer } from './sealer.ts';
 
 /** Their names, the default one first. */
 export async function listNamespaces({ engine, treeFile }: NamespacesTask): Promise<string[]> {
-  const kv = new BufferedKv(
-    await LmdbKv.open({ path: treeFile }),
-    new WriteAheadLog(`${treeFile}-log`),
-  );
+  const kv = await openTreeKv(treeFile);
   try {
     const found = new Tree({ kv, sealer: new VaultSealer(engine) }).namespaces();
     if (typeof found !== 'number') return found.map(({ name }) => Buffer.from(name).toString());

@@ -2,9 +2,7 @@
 import { Buffer } from 'node:buffer';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { MillraceError } from '../../engine/errors.ts';
-import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
-import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
-import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
+import { openTreeKv } from '../../engine/kv/tree-kv.ts';
 import { TREE_WORKER } from '../../engine/layout.ts';
 import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
@@ -59,16 +57,14 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const { engine, port } = task;
   const addon = native();
   const say = (report: TreeReport): void => port.postMessage(report);
-  const kv = new BufferedKv(
-    await LmdbKv.open({ path: task.treeFile }),
-    new WriteAheadLog(`${task.treeFile}-log`),
-  );
+  const kv = await openTreeKv(task.treeFile);
   const onDamage = (what: string): void => say({ type: 'damaged', what });
   const sealer = new VaultSealer(engine);
   const commands = new Commands(engine, TREE_WORKER);
   const tree = new Tree({ kv, sealer, onDamage });
   tree.format(task.owner);
   const namespaces = openNamespaces(tree, task);
+  kv.flush();
   const doorbell = new Doorbell();
   const worker = new TreeWorker({
     memory,

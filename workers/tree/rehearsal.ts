@@ -71,7 +71,7 @@ class Play {
   readonly #player: TreeWorker;
   #worker: TreeWorker;
   /** Written as the real one is, to nowhere. It must never be removed with its records. */
-  readonly #log = new WriteAheadLog('/dev/null');
+  readonly #log = new WriteAheadLog({ paths: ['/dev/null', '/dev/null'], isVolatile: true });
   readonly #name: Buffer = Buffer.alloc(16);
   readonly #create: Buffer = Buffer.alloc(16 + 16);
   readonly #handle: Buffer = Buffer.alloc(24);

@@ -1,7 +1,5 @@
-import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
-import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
-import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
+import { openTreeKv } from '../../engine/kv/tree-kv.ts';
 import type { UpkeepFailure } from '../task.ts';
 
 /** Records between two reports of how far it is. */
@@ -18,10 +16,7 @@ export async function withTree<T>(
   body: (kv: Kv) => Promise<T>,
 ): Promise<T | UpkeepFailure> {
   try {
-    const kv = new BufferedKv(
-      await LmdbKv.open({ path: treeFile }),
-      new WriteAheadLog(`${treeFile}-log`),
-    );
+    const kv = await openTreeKv(treeFile);
     try {
       return await body(kv);
     } finally {
