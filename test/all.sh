@@ -43,5 +43,7 @@ stage 'fsx' node dist/test/posix/fsx.js
 # The families whose calls a front translates; the rest is the same engine.
 stage 'mount tests over fuse-native' node dist/test/run.js --front fuse-native \
   mount/append mount/attributes mount/create mount/links mount/rename mount/xattrs mount/statfs mount/thread-death mount/full-disk
+# What was acknowledged is there after a kill at every named point, on a disk, in memory, with the store failing, with the power gone.
+stage 'crash matrix' node dist/test/crash/matrix.js
 stage 'demo' node dist/bin/demo.js --small --clean
 summary

@@ -2,9 +2,6 @@
  * `npm run crash`: mounts that are killed at every point of `engine/kill-points.ts`, and at any time, on a disk, in
  * memory, on a store that fails, and with the power gone; what was promised must be there afterwards.
  *
- * It is no stage of `npm test` yet: about one run in two still ends with a loss of which nobody knows whether the model
- * here or the mount is to blame.
- *
  *   node dist/test/crash/matrix.js [--seconds N] [--seed S] [--point NAME] [--kind NAME]
  *     --seconds  how long chains go on once each point has had its turn; 110 unless given
  *     --seed     taken from the clock unless given; a loss names its own
