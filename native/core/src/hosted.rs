@@ -11,7 +11,7 @@
 use crate::engine::Engine;
 use crate::futex;
 use millrace_layout::RING_FRONT_SLOTS;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub trait HostedFront: Send {
 #[derive(Default)]
 pub(crate) struct Host {
     front: Mutex<Option<Box<dyn HostedFront>>>,
+    /// Whether there is a front: without one the worker never reads for itself. A hint; the lock above decides.
+    present: AtomicBool,
     /// 1 while the worker reads and the fronts sleep on this word.
     hosted: AtomicU32,
     /// Counts the worker's looks at the device, for fronts that watch it.
@@ -61,6 +63,7 @@ impl std::fmt::Debug for Host {
 impl Engine {
     /// Give the tree worker a front of its own, or take it away.
     pub fn host_front(&self, front: Option<Box<dyn HostedFront>>) {
+        self.host.present.store(front.is_some(), Ordering::Relaxed);
         self.unhost();
         *self.host.front.lock().unwrap_or_else(PoisonError::into_inner) = front;
     }
@@ -88,6 +91,9 @@ impl Engine {
     /// A wait of the tree worker ended: with `ready` descriptors, without a sleep or after one.
     pub(crate) fn note_wait(&self, ready: usize, slept: bool) {
         let host = &self.host;
+        if !host.present.load(Ordering::Relaxed) {
+            return;
+        }
         if slept || ready == 0 || ready > FEW {
             return self.unhost();
         }
