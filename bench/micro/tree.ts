@@ -10,6 +10,7 @@ import { Buffer } from 'node:buffer';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { INLINE_BYTES, OUT_BYTES } from '../../engine/layout.ts';
@@ -20,7 +21,6 @@ import type { Time } from '../../engine/tree/types.ts';
 import { Answer } from '../../workers/tree/answer.ts';
 import type { OpenInodes } from '../../workers/tree/open-inodes.ts';
 import { Operations, PENDING } from '../../workers/tree/operations.ts';
-import { OPCODE } from '../../workers/tree/protocol.ts';
 import { VaultSealer } from '../../workers/tree/sealer.ts';
 
 /** Microseconds of one operation: the median and the mean over all files. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
-import { OPCODE } from '../../workers/tree/protocol.ts';
+import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { Fixture } from './fixture.ts';
 
 /** struct fuse_fallocate_in. */

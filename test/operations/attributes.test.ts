@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
+import { FATTR, OPCODE, ROOT_NODE } from '../../engine/fuse-protocol.ts';
 import { PENDING } from '../../workers/tree/operations.ts';
-import { FATTR, OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
 import {
   type Attr,
   attrAt,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
 import { test } from 'node:test';
+import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import {
@@ -15,7 +16,6 @@ import {
 } from '../../engine/layout.ts';
 import { allocateBuffers, SharedMemory } from '../../engine/shared-memory.ts';
 import { Commands } from '../../workers/commands.ts';
-import { OPCODE } from '../../workers/tree/protocol.ts';
 import { TreeWorker } from '../../workers/tree/tree-worker.ts';
 import { file, newFixture } from '../tree/fixture.ts';
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { test } from 'node:test';
 import { constants } from 'node:os';
+import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { PENDING } from '../../workers/tree/operations.ts';
-import { OPCODE } from '../../workers/tree/protocol.ts';
 import { Fixture } from './fixture.ts';
 
 function body(fields: {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
+import { OPCODE, ROOT_NODE } from '../../engine/fuse-protocol.ts';
 import { PENDING } from '../../workers/tree/operations.ts';
-import { OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
 import { cstring, type Dirent, dirents, Fixture, join, readBody, words } from './fixture.ts';
 
 const E = constants.errno;

@@ -1,6 +1,7 @@
 /** A tree over memory with the operations on top, and bodies as the kernel writes them. */
 
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
+import { OPCODE, ROOT_NODE } from '../../engine/fuse-protocol.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import type { CopiedRange } from '../../engine/tree/copy.ts';
@@ -8,7 +9,6 @@ import type { Attributes, AttributesPatch, Sealer, Time } from '../../engine/tre
 import { Answer } from '../../workers/tree/answer.ts';
 import type { Access, Allocation, OpenInodes } from '../../workers/tree/open-inodes.ts';
 import { Operations, type Outcome, PENDING } from '../../workers/tree/operations.ts';
-import { OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
 import type { Request } from '../../workers/tree/request.ts';
 import type { View } from '../../workers/tree/virtual/view.ts';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { constants as fs } from 'node:fs';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
-import { FOPEN, OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
+import { FOPEN, OPCODE, ROOT_NODE } from '../../engine/fuse-protocol.ts';
 import { cstring, entryAttr, Fixture, join, nodeOf, type Reply, u64, words } from './fixture.ts';
 
 const E = constants.errno;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
-import { OPCODE, ROOT_NODE } from '../../workers/tree/protocol.ts';
+import { OPCODE, ROOT_NODE } from '../../engine/fuse-protocol.ts';
 import { cstring, entryAttr, Fixture, join, nodeOf, u64, words } from './fixture.ts';
 
 const E = constants.errno;

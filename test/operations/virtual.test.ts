@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { FATTR, FOPEN, OPCODE, OPCODE_COUNT, ROOT_NODE } from '../../engine/fuse-protocol.ts';
 import type { Answer } from '../../workers/tree/answer.ts';
 import { NO_SLOT } from '../../workers/tree/file-handle.ts';
 import { PENDING } from '../../workers/tree/operations.ts';
-import { FATTR, FOPEN, OPCODE, OPCODE_COUNT, ROOT_NODE } from '../../workers/tree/protocol.ts';
 import type { Control } from '../../workers/tree/virtual/control.ts';
 import { ITEM, nodeOf as virtualNode } from '../../workers/tree/virtual/numbers.ts';
 import {

@@ -1,10 +1,10 @@
 /** FALLOCATE: space, holes and zeros in an open file. */
 import { constants } from 'node:os';
+import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u32, u64 } from './decode.ts';
 import { takePrivileges } from './privileges.ts';
-import { IN_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
 /** Modes of fallocate(2); linux/falloc.h. */

@@ -1,6 +1,7 @@
+import { ATTR_OUT_AT, ENTRY_AT, OUT_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
+import { S_IFMT, S_IFREG } from '../../engine/tree/mode.ts';
 import type { Attributes, DirectoryEntry, Time } from '../../engine/tree/types.ts';
 import { NO_SLOT } from './file-handle.ts';
-import { MODE, OUT_STRUCT_BYTES } from './protocol.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 
 /**
@@ -116,24 +117,24 @@ export class Answer {
   entryAt(at: number, attributes: Attributes | undefined, validity: Time): void {
     if (attributes === undefined) this.#bytes.fill(0, at, at + OUT_STRUCT_BYTES.ENTRY);
     const view = this.#view;
-    this.#u64(at + 16, validity.seconds);
-    this.#u64(at + 24, validity.seconds);
-    view.setUint32(at + 32, validity.nanoseconds, true);
-    view.setUint32(at + 36, validity.nanoseconds, true);
+    this.#u64(at + ENTRY_AT.ENTRY_SECONDS, validity.seconds);
+    this.#u64(at + ENTRY_AT.ATTR_SECONDS, validity.seconds);
+    view.setUint32(at + ENTRY_AT.ENTRY_NANOSECONDS, validity.nanoseconds, true);
+    view.setUint32(at + ENTRY_AT.ATTR_NANOSECONDS, validity.nanoseconds, true);
     if (attributes === undefined) return;
-    this.#u64(at, attributes.ino);
+    this.#u64(at + ENTRY_AT.NODE, attributes.ino);
     // Inode numbers are never used again, so there is but one generation.
-    this.#u64(at + 8, 0);
-    this.#attr(at + 40, attributes);
+    this.#u64(at + ENTRY_AT.GENERATION, 0);
+    this.#attr(at + ENTRY_AT.ATTR, attributes);
   }
 
   /** struct fuse_attr_out: attributes, valid for so long. */
   attributes(attributes: Attributes, validity: Time): void {
     const at = this.#take(OUT_STRUCT_BYTES.ATTR_OUT);
-    this.#u64(at, validity.seconds);
-    this.#view.setUint32(at + 8, validity.nanoseconds, true);
-    this.#view.setUint32(at + 12, 0, true);
-    this.#attr(at + 16, attributes);
+    this.#u64(at + ATTR_OUT_AT.SECONDS, validity.seconds);
+    this.#view.setUint32(at + ATTR_OUT_AT.NANOSECONDS, validity.nanoseconds, true);
+    this.#view.setUint32(at + ATTR_OUT_AT.PADDING, 0, true);
+    this.#attr(at + ATTR_OUT_AT.ATTR, attributes);
   }
 
   /** struct fuse_statx_out: attributes with the time of birth, valid for so long. */
@@ -145,7 +146,7 @@ export class Answer {
     this.#u64(at, validity.seconds);
     view.setUint32(at + 8, validity.nanoseconds, true);
     const stat = at + 32;
-    const regular = (mode & MODE.TYPE) === MODE.REGULAR;
+    const regular = (mode & S_IFMT) === S_IFREG;
     view.setUint32(stat, STATX_BASIC_AND_BIRTH, true);
     view.setUint32(stat + 4, regular ? FILE_BLOCK_BYTES : OTHER_BLOCK_BYTES, true);
     view.setUint32(stat + 16, attributes.nlink, true);
@@ -251,7 +252,7 @@ export class Answer {
   #attr(at: number, attributes: Attributes): void {
     const { mode, size, atime, mtime, ctime } = attributes;
     const view = this.#view;
-    const regular = (mode & MODE.TYPE) === MODE.REGULAR;
+    const regular = (mode & S_IFMT) === S_IFREG;
     this.#u64(at, attributes.ino);
     this.#u64(at + 8, size);
     this.#u64(at + 16, Math.ceil(attributes.allocated / STAT_BLOCK_BYTES));

@@ -1,28 +1,15 @@
 /** The operations on attributes: GETATTR, STATX, SETATTR, STATFS. */
 
+import { FATTR, IN_STRUCT_BYTES, SETATTR_AT } from '../../engine/fuse-protocol.ts';
+import { S_IFDIR, S_IFMT, S_IFREG, S_PERMISSIONS } from '../../engine/tree/mode.ts';
 import type { Attributes, AttributesPatch, Time } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { i64, u32, u64 } from './decode.ts';
-import { FATTR, IN_STRUCT_BYTES, MODE, NANOSECONDS_PER_SECOND } from './protocol.ts';
 import { isExecutable, noticePrivileges, stripCapabilities, withoutSetId } from './privileges.ts';
 import type { Outcome, Request } from './request.ts';
 
-/** Byte offsets in struct fuse_setattr_in. */
-const SETATTR = {
-  VALID: 0,
-  SIZE: 16,
-  ATIME: 32,
-  MTIME: 40,
-  CTIME: 48,
-  ATIME_NANOSECONDS: 56,
-  MTIME_NANOSECONDS: 60,
-  CTIME_NANOSECONDS: 64,
-  MODE: 68,
-  UID: 76,
-  GID: 80,
-} as const;
-
+const NANOSECONDS_PER_SECOND = 1_000_000_000;
 const TAKES_CAPABILITIES = FATTR.UID | FATTR.GID | FATTR.SIZE;
 const CHANGES_PRIVILEGES = TAKES_CAPABILITIES | FATTR.MODE | FATTR.KILL_SUIDGID;
 
@@ -72,21 +59,21 @@ function setOpenMtime(context: Context, ino: number, mtime: Time): void {
 /** Decodes owner and mode. Yields 0 or -errno. */
 function patchMode(context: Context, request: Request, patch: AttributesPatch): Outcome {
   const { body, node } = request;
-  const valid = u32(body, SETATTR.VALID);
-  if ((valid & FATTR.UID) !== 0) patch.uid = u32(body, SETATTR.UID);
-  if ((valid & FATTR.GID) !== 0) patch.gid = u32(body, SETATTR.GID);
+  const valid = u32(body, SETATTR_AT.VALID);
+  if ((valid & FATTR.UID) !== 0) patch.uid = u32(body, SETATTR_AT.UID);
+  if ((valid & FATTR.GID) !== 0) patch.gid = u32(body, SETATTR_AT.GID);
   if ((valid & CHANGES_PRIVILEGES) === 0) return 0;
   const attributes = context.tree.getattr(node);
   if (typeof attributes === 'number') return -attributes;
-  const type = attributes.mode & MODE.TYPE;
+  const type = attributes.mode & S_IFMT;
   // Who gives a file away or cuts it takes its capabilities, even when he may leave the set-id bits.
-  if ((valid & TAKES_CAPABILITIES) !== 0 && type !== MODE.DIRECTORY && isExecutable(attributes)) {
+  if ((valid & TAKES_CAPABILITIES) !== 0 && type !== S_IFDIR && isExecutable(attributes)) {
     stripCapabilities(context.tree, node);
   }
   if ((valid & (FATTR.MODE | FATTR.KILL_SUIDGID)) === 0) return 0;
-  let permissions = attributes.mode & MODE.PERMISSIONS;
-  if ((valid & FATTR.MODE) !== 0) permissions = u32(body, SETATTR.MODE) & MODE.PERMISSIONS;
-  const kills = (valid & FATTR.KILL_SUIDGID) !== 0 && type !== MODE.DIRECTORY;
+  let permissions = attributes.mode & S_PERMISSIONS;
+  if ((valid & FATTR.MODE) !== 0) permissions = u32(body, SETATTR_AT.MODE) & S_PERMISSIONS;
+  const kills = (valid & FATTR.KILL_SUIDGID) !== 0 && type !== S_IFDIR;
   patch.mode = (kills ? withoutSetId(permissions) : permissions) | type;
   return 0;
 }
@@ -94,8 +81,8 @@ function patchMode(context: Context, request: Request, patch: AttributesPatch): 
 /** Decodes the size; truncate(2) also sets mtime, even when the size stays. Yields 0 or -errno. */
 function patchSize(context: Context, request: Request, patch: AttributesPatch): Outcome {
   const { body, node } = request;
-  if ((u32(body, SETATTR.VALID) & FATTR.SIZE) === 0) return 0;
-  const size = u64(body, SETATTR.SIZE);
+  if ((u32(body, SETATTR_AT.VALID) & FATTR.SIZE) === 0) return 0;
+  const size = u64(body, SETATTR_AT.SIZE);
   if (!Number.isSafeInteger(size)) return FAILURE.EFBIG;
   const attributes = context.tree.getattr(node);
   if (typeof attributes === 'number') return -attributes;
@@ -108,28 +95,28 @@ function patchSize(context: Context, request: Request, patch: AttributesPatch): 
 
 /** 0 for a regular file, or why its content cannot be opened or cut, as -errno. */
 export function notRegular({ mode }: Attributes): Outcome {
-  const type = mode & MODE.TYPE;
-  if (type === MODE.REGULAR) return 0;
-  return type === MODE.DIRECTORY ? FAILURE.EISDIR : FAILURE.EINVAL;
+  const type = mode & S_IFMT;
+  if (type === S_IFREG) return 0;
+  return type === S_IFDIR ? FAILURE.EISDIR : FAILURE.EINVAL;
 }
 
 /** Decodes the three times. Yields 0 or -errno. */
 function patchTimes(context: Context, body: Uint8Array, patch: AttributesPatch): Outcome {
-  const valid = u32(body, SETATTR.VALID);
+  const valid = u32(body, SETATTR_AT.VALID);
   const now = (valid & (FATTR.ATIME_NOW | FATTR.MTIME_NOW)) !== 0 ? context.now() : undefined;
   if ((valid & FATTR.ATIME) !== 0) {
-    const nanoseconds = u32(body, SETATTR.ATIME_NANOSECONDS);
-    const given = { seconds: i64(body, SETATTR.ATIME), nanoseconds };
+    const nanoseconds = u32(body, SETATTR_AT.ATIME_NANOSECONDS);
+    const given = { seconds: i64(body, SETATTR_AT.ATIME), nanoseconds };
     patch.atime = (valid & FATTR.ATIME_NOW) !== 0 && now !== undefined ? now : given;
   }
   if ((valid & FATTR.MTIME) !== 0) {
-    const nanoseconds = u32(body, SETATTR.MTIME_NANOSECONDS);
-    const given = { seconds: i64(body, SETATTR.MTIME), nanoseconds };
+    const nanoseconds = u32(body, SETATTR_AT.MTIME_NANOSECONDS);
+    const given = { seconds: i64(body, SETATTR_AT.MTIME), nanoseconds };
     patch.mtime = (valid & FATTR.MTIME_NOW) !== 0 && now !== undefined ? now : given;
   }
   if ((valid & FATTR.CTIME) !== 0) {
-    const nanoseconds = u32(body, SETATTR.CTIME_NANOSECONDS);
-    patch.ctime = { seconds: i64(body, SETATTR.CTIME), nanoseconds };
+    const nanoseconds = u32(body, SETATTR_AT.CTIME_NANOSECONDS);
+    patch.ctime = { seconds: i64(body, SETATTR_AT.CTIME), nanoseconds };
   }
   return isTime(patch.atime) && isTime(patch.mtime) && isTime(patch.ctime) ? 0 : FAILURE.EINVAL;
 }

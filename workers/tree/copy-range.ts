@@ -1,10 +1,10 @@
 /** COPY_FILE_RANGE: a copy that shares the chunks of what it copies. */
 import { constants } from 'node:os';
+import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u64 } from './decode.ts';
 import { takePrivileges } from './privileges.ts';
-import { IN_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 import { isInode } from './virtual/numbers.ts';
 

@@ -8,8 +8,9 @@
  */
 
 import { constants } from 'node:os';
+import { NAME_BYTES_MAX } from '../../engine/tree/names.ts';
+import { XATTR_NAME_BYTES_MAX } from '../../engine/tree/xattrs.ts';
 import type { Errno, Result } from '../../engine/tree/types.ts';
-import { NAME_BYTES_MAX, XATTR_NAME_BYTES_MAX } from './protocol.ts';
 
 const { EINVAL, ENAMETOOLONG, ENOENT, ERANGE } = constants.errno;
 const WORD = 0x1_0000_0000;

@@ -1,10 +1,11 @@
 /** The operations on open directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR. */
 
+import { IN_STRUCT_BYTES, OUT_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
+import { S_IFDIR } from '../../engine/tree/mode.ts';
 import { type Answer, direntBytes } from './answer.ts';
 import type { DirectoryEntry } from '../../engine/tree/types.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u32 } from './decode.ts';
-import { IN_STRUCT_BYTES, MODE, OUT_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
 /** Cookies in front of the tree's: `.` and `..`. The kernel sees a tree's cookie plus this. */
@@ -96,7 +97,7 @@ class Listing {
     const attributes = this.#context.tree.getattr(ino);
     // READDIR itself says what is wrong with the directory.
     if (typeof attributes === 'number') return true;
-    const type = MODE.DIRECTORY;
+    const type = S_IFDIR;
     // `..` has the directory's own number too: programs follow `..` by its name, never by its
     // d_ino.
     const dot = cookie > -DOT_ENTRIES || this.#put({ name: DOT, ino, type, cookie: 1 }, 0);

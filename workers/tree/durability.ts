@@ -5,13 +5,13 @@
  * host. A FLUSH waits for the first, an FSYNC for both (`engine/kv/write-ahead-log.ts`).
  */
 import { constants } from 'node:os';
+import { OPCODE } from '../../engine/fuse-protocol.ts';
 import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { kind, NONE, request as requestCell } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { Message } from '../commands.ts';
 import type { Commits } from './commits.ts';
 import type { Owners } from './owners.ts';
-import { OPCODE } from './protocol.ts';
 import { type Outcome, PENDING, type Request } from './request.ts';
 import type { Slots } from './slots.ts';
 import type { Turn } from './turn.ts';

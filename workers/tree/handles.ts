@@ -2,6 +2,8 @@
 
 import { constants as fs } from 'node:fs';
 import { constants as os } from 'node:os';
+import { FOPEN, IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
+import { S_IFREG, S_PERMISSIONS } from '../../engine/tree/mode.ts';
 import type { Attributes } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import { notRegular } from './attributes.ts';
@@ -11,7 +13,6 @@ import { HANDLE_APPEND, HANDLE_WRITE, NO_SLOT } from './file-handle.ts';
 import { createNode } from './nodes.ts';
 import { privilegesOf } from './privileges.ts';
 import type { Access } from './open-inodes.ts';
-import { FOPEN, IN_STRUCT_BYTES, MODE } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
 /** O_RDONLY, O_WRONLY and O_RDWR lie here (O_ACCMODE). */
@@ -39,7 +40,7 @@ export function create(context: Context, request: Request, answer: Answer): Outc
   const { body } = request;
   if (body.length < IN_STRUCT_BYTES.CREATE) return FAILURE.EIO;
   const flags = u32(body, 0);
-  const mode = (u32(body, 4) & MODE.PERMISSIONS) | MODE.REGULAR;
+  const mode = (u32(body, 4) & S_PERMISSIONS) | S_IFREG;
   const name = entryName(body, IN_STRUCT_BYTES.CREATE);
   if (typeof name === 'number') return -name;
   const created = createNode(context, request, name, { mode, rdev: 0 });
@@ -61,7 +62,7 @@ export function tmpfile(context: Context, request: Request, answer: Answer): Out
   const { body, node, uid, gid } = request;
   if (body.length < IN_STRUCT_BYTES.CREATE) return FAILURE.EIO;
   const flags = u32(body, 0);
-  const mode = (u32(body, 4) & MODE.PERMISSIONS) | MODE.REGULAR;
+  const mode = (u32(body, 4) & S_PERMISSIONS) | S_IFREG;
   const created = context.tree.createUnnamed(node, { mode, owner: { uid, gid } });
   if (typeof created === 'number') return -created;
   if ((flags & fs.O_EXCL) === 0) context.inodes.unnamed(created.ino);

@@ -1,10 +1,11 @@
 /** The operations on names that exist: LOOKUP, LINK, UNLINK, RMDIR, RENAME, RENAME2. */
 
 import { constants } from 'node:os';
+import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
+import { RENAME } from '../../engine/tree/rename.ts';
 import { type Context, FAILURE } from './context.ts';
 import { entryName, u32, u64 } from './decode.ts';
 import type { Answer } from './answer.ts';
-import { IN_STRUCT_BYTES, RENAME_FLAG } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 import { isInode } from './virtual/numbers.ts';
 
@@ -80,11 +81,11 @@ export function rename2(context: Context, request: Request): Outcome {
   const { body } = request;
   if (body.length < IN_STRUCT_BYTES.RENAME2) return FAILURE.EIO;
   const flags = u32(body, 8);
-  if ((flags & ~(RENAME_FLAG.NOREPLACE | RENAME_FLAG.EXCHANGE)) !== 0) return FAILURE.EINVAL;
+  if ((flags & ~(RENAME.NOREPLACE | RENAME.EXCHANGE)) !== 0) return FAILURE.EINVAL;
   return move(context, request, { namesAt: IN_STRUCT_BYTES.RENAME2, flags });
 }
 
-/** Where in the body the two names start, and RENAME_FLAGs. */
+/** Where in the body the two names start, and RENAMEs. */
 interface Move {
   namesAt: number;
   flags: number;

@@ -3,11 +3,22 @@
  * READLINK.
  */
 
+import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
+import {
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+  S_PERMISSIONS,
+} from '../../engine/tree/mode.ts';
+import { TARGET_BYTES_MAX } from '../../engine/tree/names.ts';
 import type { Attributes, Result } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { entryName, text, u32 } from './decode.ts';
-import { IN_STRUCT_BYTES, MODE, TARGET_BYTES_MAX } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
 /** What a new file or node is: the kernel has applied the umask already. */
@@ -44,7 +55,7 @@ export function mkdir(context: Context, request: Request, answer: Answer): Outco
   if (body.length < IN_STRUCT_BYTES.MKDIR) return FAILURE.EIO;
   const name = entryName(body, IN_STRUCT_BYTES.MKDIR);
   if (typeof name === 'number') return -name;
-  const mode = (u32(body, 0) & MODE.PERMISSIONS) | MODE.DIRECTORY;
+  const mode = (u32(body, 0) & S_PERMISSIONS) | S_IFDIR;
   return made(context, context.tree.mkdir(node, name, { mode, owner: { uid, gid } }), answer);
 }
 
@@ -76,16 +87,16 @@ function made(context: Context, result: Result<Attributes>, answer: Answer): Out
  * and nonsense.
  */
 function nodeMode(mode: number): number | undefined {
-  const permissions = mode & MODE.PERMISSIONS;
-  switch (mode & MODE.TYPE) {
+  const permissions = mode & S_PERMISSIONS;
+  switch (mode & S_IFMT) {
     case 0:
-      return permissions | MODE.REGULAR;
-    case MODE.REGULAR:
-    case MODE.FIFO:
-    case MODE.SOCKET:
-    case MODE.CHARACTER:
-    case MODE.BLOCK:
-      return permissions | (mode & MODE.TYPE);
+      return permissions | S_IFREG;
+    case S_IFREG:
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK:
+      return permissions | (mode & S_IFMT);
     default:
       return undefined;
   }

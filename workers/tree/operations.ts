@@ -7,6 +7,7 @@
  * unnecessary there is `misrouted`.
  */
 
+import { OPCODE, OPCODE_COUNT } from '../../engine/fuse-protocol.ts';
 import { fallocate } from './allocation.ts';
 import type { Answer } from './answer.ts';
 import { getattr, setattr, statfs, statx } from './attributes.ts';
@@ -17,7 +18,6 @@ import { create, open, release, tmpfile } from './handles.ts';
 import { link, lookup, rename, rename2, rmdir, unlink } from './names.ts';
 import { mkdir, mknod, readlink, symlink } from './nodes.ts';
 import { lseek } from './seek.ts';
-import { OPCODE, OPCODE_COUNT } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 import { ADMITTED, Gate } from './virtual/gate.ts';
 import { isInode } from './virtual/numbers.ts';

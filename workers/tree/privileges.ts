@@ -4,11 +4,11 @@
  * The kernel leaves this to us (FUSE_HANDLE_KILLPRIV_V2), so that a WRITE needs no request besides.
  * Fronts see in the inode's slot whether a WRITE has anything to take off, and hardly ever has it.
  */
+import { S_ISGID, S_ISUID, S_IXGRP, S_PERMISSIONS } from '../../engine/tree/mode.ts';
 import { privilege } from '../../engine/layout.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
 import type { Attributes } from '../../engine/tree/types.ts';
 import type { Context } from './context.ts';
-import { MODE } from './protocol.ts';
 
 /** The xattr that holds a program's capabilities. */
 const CAPABILITY: Uint8Array = new TextEncoder().encode('security.capability');
@@ -16,8 +16,8 @@ const EXECUTE = 0o111;
 
 /** Permission bits without privileges: set-group-id without group execution is none. */
 export function withoutSetId(permissions: number): number {
-  const kept = permissions & ~MODE.SET_UID;
-  return (permissions & MODE.GROUP_EXECUTE) !== 0 ? kept & ~MODE.SET_GID : kept;
+  const kept = permissions & ~S_ISUID;
+  return (permissions & S_IXGRP) !== 0 ? kept & ~S_ISGID : kept;
 }
 
 /** Whether anybody may execute it: nothing else has capabilities that matter. */
@@ -27,7 +27,7 @@ export function isExecutable({ mode }: { readonly mode: number }): boolean {
 
 /** What a WRITE takes from an inode, as bits of `privilege`. Only what can be executed is looked at twice. */
 export function privilegesOf(tree: Tree, { ino, mode }: Attributes): number {
-  const permissions = mode & MODE.PERMISSIONS;
+  const permissions = mode & S_PERMISSIONS;
   const setId = withoutSetId(permissions) !== permissions ? privilege.SET_ID : 0;
   if (!isExecutable({ mode })) return setId;
   const capable = typeof tree.getxattr(ino, CAPABILITY) !== 'number';

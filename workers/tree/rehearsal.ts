@@ -6,6 +6,7 @@
  * is thrown away. What it would tell others is discarded, and the shared memory is left as it was.
  */
 import { Buffer } from 'node:buffer';
+import { OPCODE, OUT_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
 import { uncounted } from '../../engine/kill-points.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
@@ -23,7 +24,6 @@ import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { ROOT_INO, Tree } from '../../engine/tree/tree.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
 import type { Commands } from '../commands.ts';
-import { OPCODE, OUT_STRUCT_BYTES } from './protocol.ts';
 import { TreeWorker } from './tree-worker.ts';
 
 /** Files that are played with at most, each in an inode slot of its own. */

@@ -1,8 +1,8 @@
 /** LSEEK: where data and holes begin. */
+import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { i64, u32 } from './decode.ts';
-import { IN_STRUCT_BYTES } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
 /** Whences that the kernel hands on (linux/fs.h). */

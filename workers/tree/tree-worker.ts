@@ -12,6 +12,7 @@
  * This file takes turns, reads descriptors and connects those parts; each part knows only those that follow it.
  */
 import { constants } from 'node:os';
+import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { descriptor, kind, request as requestCell } from '../../engine/layout.ts';
 import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
@@ -34,7 +35,6 @@ import { Operations } from './operations.ts';
 import { Orphans } from './orphans.ts';
 import { Owners } from './owners.ts';
 import { stripPrivileges } from './privileges.ts';
-import { OPCODE } from './protocol.ts';
 import type { Outcome } from './request.ts';
 import { RequestReader } from './request-reader.ts';
 import { Resizing } from './resizing.ts';

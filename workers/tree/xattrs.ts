@@ -1,14 +1,15 @@
 /** The operations on extended attributes: SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR. */
 
+import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
+import { XATTR } from '../../engine/tree/xattrs.ts';
 import type { Result } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import { type Context, FAILURE } from './context.ts';
 import { u32, xattrName } from './decode.ts';
 import { isCapability, noticePrivileges } from './privileges.ts';
-import { IN_STRUCT_BYTES, XATTR_FLAG } from './protocol.ts';
 import type { Outcome, Request } from './request.ts';
 
-const FLAGS = XATTR_FLAG.CREATE | XATTR_FLAG.REPLACE;
+const FLAGS = XATTR.CREATE | XATTR.REPLACE;
 
 /** Sets a value: body is size, flags, name, value. */
 export function setxattr(context: Context, request: Request): Outcome {

@@ -10,8 +10,6 @@ import { native } from '../../native.ts';
 
 /** The version whose records native/fuse/src/libfuse2.rs can read; package.json pins it. */
 export const BINDING_VERSION = '2.2.6';
-/** Bytes of the binding's record of a call; of another size, it is another version's. */
-export const CALL_BYTES = 360;
 /** Bytes of the binding's record of a mount. */
 const MOUNT_BYTES = 2640;
 

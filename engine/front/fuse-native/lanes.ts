@@ -3,11 +3,11 @@
  * here waits and nothing polls: answers and room are announced through the event loop.
  */
 import { constants } from 'node:os';
+import { IN_STRUCT_BYTES, OPCODE } from '../../fuse-protocol.ts';
 import { native } from '../../native.ts';
-import { IN_BYTES, OPCODE } from './protocol.ts';
 
 /** Requests in flight at most; further calls of libfuse wait for a lane, in order. */
-export const LANES = 64;
+const LANES = 64;
 /** The longest body without a WRITE's or xattr's bytes: two names, or a name and a link's target. */
 const BODY_BYTES = 8192;
 /** The longest answer that is not read straight into libfuse's memory: an xattr's size is, a listing is not. */
@@ -194,7 +194,7 @@ export class Lanes {
     for (const [node, lookups] of this.#forgets) {
       lane.long(0, lookups);
       const { answer } = lane;
-      const request = { lane, opcode: OPCODE.FORGET, node, bytes: IN_BYTES.FORGET };
+      const request = { lane, opcode: OPCODE.FORGET, node, bytes: IN_STRUCT_BYTES.FORGET };
       if (this.#submit({ ...request, payload: undefined, destination: answer }) === FULL) return;
       this.#forgets.delete(node);
     }

@@ -5,7 +5,7 @@
  */
 
 /** Entries that are remembered at most. */
-export const ENTRIES_MAX = 4096;
+const ENTRIES_MAX = 4096;
 
 interface Entry {
   readonly node: number;

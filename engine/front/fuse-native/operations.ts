@@ -4,12 +4,18 @@
  */
 import { constants as fs } from 'node:fs';
 import { constants } from 'node:os';
+import {
+  ATTR_OUT_AT,
+  ENTRY_AT,
+  IN_STRUCT_BYTES,
+  OPCODE,
+  OUT_STRUCT_BYTES,
+} from '../../fuse-protocol.ts';
 import { CALL_FILL, CALL_TEXT, native } from '../../native.ts';
 import { type Binding, type Handler, OPERATION, OPERATION_COUNT } from './binding.ts';
 import { Handles } from './handles.ts';
 import type { Lane, Lanes } from './lanes.ts';
 import type { Names } from './names.ts';
-import { ATTR_BYTES, ATTR_OUT_ATTR_AT, ENTRY, ENTRY_BYTES, IN_BYTES, OPCODE } from './protocol.ts';
 import { type Patch, type Place, Requests, textOf } from './requests.ts';
 
 const { EBADF, EIO, ENOSYS } = constants.errno;
@@ -191,11 +197,11 @@ export class Operations {
 
   async #attributes(call: Buffer, lane: Lane, node: number): Promise<number> {
     await this.#requests.settleNames(lane, node);
-    lane.blank(IN_BYTES.GETATTR);
-    const bytes = await this.#ask(lane, OPCODE.GETATTR, node, IN_BYTES.GETATTR);
+    lane.blank(IN_STRUCT_BYTES.GETATTR);
+    const bytes = await this.#ask(lane, OPCODE.GETATTR, node, IN_STRUCT_BYTES.GETATTR);
     return bytes < 0
       ? bytes
-      : filled(call, CALL_FILL.ATTRIBUTES, lane, ATTR_OUT_ATTR_AT, ATTR_BYTES);
+      : filled(call, CALL_FILL.ATTRIBUTES, lane, ATTR_OUT_AT.ATTR, OUT_STRUCT_BYTES.ATTR);
   }
 
   /** LOOKUP answers with attributes too. */
@@ -203,7 +209,9 @@ export class Operations {
     const node = this.#requests.known(lane, place);
     if (node !== 0) return this.#attributes(call, lane, node);
     const found = await this.#requests.lookup(lane, place);
-    return found < 0 ? found : filled(call, CALL_FILL.ATTRIBUTES, lane, ENTRY.ATTR_AT, ATTR_BYTES);
+    return found < 0
+      ? found
+      : filled(call, CALL_FILL.ATTRIBUTES, lane, ENTRY_AT.ATTR, OUT_STRUCT_BYTES.ATTR);
   }
 
   // ---- names ----
@@ -219,9 +227,9 @@ export class Operations {
       symlink: (call) =>
         this.#serve(call, async (lane) => done(await this.#requests.symlink(lane, call))),
       mkdir: (call, _operation, _path, mode: number) =>
-        this.#make(call, OPCODE.MKDIR, IN_BYTES.MKDIR, mode, 0),
+        this.#make(call, OPCODE.MKDIR, IN_STRUCT_BYTES.MKDIR, mode, 0),
       mknod: (call, _operation, _path, mode: number, device: number) =>
-        this.#make(call, OPCODE.MKNOD, IN_BYTES.MKNOD, mode, device),
+        this.#make(call, OPCODE.MKNOD, IN_STRUCT_BYTES.MKNOD, mode, device),
       readlink: (call) =>
         this.#withNode(call, async (lane, node) => {
           const bytes = await this.#ask(lane, OPCODE.READLINK, node, 0);
@@ -231,7 +239,12 @@ export class Operations {
       fsyncdir: (call) =>
         this.#withNode(call, async (lane, node) => {
           await this.#requests.takeAllAway(lane);
-          return this.#ask(lane.blank(IN_BYTES.FSYNC), OPCODE.FSYNCDIR, node, IN_BYTES.FSYNC);
+          return this.#ask(
+            lane.blank(IN_STRUCT_BYTES.FSYNC),
+            OPCODE.FSYNCDIR,
+            node,
+            IN_STRUCT_BYTES.FSYNC,
+          );
         }),
     };
   }
@@ -248,11 +261,11 @@ export class Operations {
   async #list(call: Buffer, lane: Lane, node: number): Promise<number> {
     await this.#requests.takeAllAway(lane);
     for (;;) {
-      const { view } = lane.blank(IN_BYTES.TRANSFER);
+      const { view } = lane.blank(IN_STRUCT_BYTES.READ);
       view.setUint32(8, call.readUInt32LE(CALL.OFFSET), true);
       view.setUint32(12, call.readUInt32LE(CALL.OFFSET + 4), true);
       view.setUint32(16, LISTING_BYTES, true);
-      const bytes = await this.#ask(lane, OPCODE.READDIR, node, IN_BYTES.TRANSFER);
+      const bytes = await this.#ask(lane, OPCODE.READDIR, node, IN_STRUCT_BYTES.READ);
       if (bytes <= 0) return bytes;
       if (!native().callFill(call, CALL_FILL.DIRECTORY, lane.answer.subarray(0, bytes))) return 0;
     }
@@ -268,9 +281,9 @@ export class Operations {
       release: (call, _operation, _path, handle: number) =>
         this.#serve(call, (lane) => this.#release(lane, handle)),
       flush: (call, _operation, _path, handle: number) =>
-        this.#serve(call, (lane) => this.#sync(lane, OPCODE.FLUSH, IN_BYTES.FLUSH, handle)),
+        this.#serve(call, (lane) => this.#sync(lane, OPCODE.FLUSH, IN_STRUCT_BYTES.FLUSH, handle)),
       fsync: (call, _operation, _path, _dataOnly, handle: number) =>
-        this.#serve(call, (lane) => this.#sync(lane, OPCODE.FSYNC, IN_BYTES.FSYNC, handle)),
+        this.#serve(call, (lane) => this.#sync(lane, OPCODE.FSYNC, IN_STRUCT_BYTES.FSYNC, handle)),
       read: (
         call,
         _operation,
@@ -285,7 +298,7 @@ export class Operations {
           call,
           (lane) => {
             const node = this.#transfer(lane, handle, bytes, low, high);
-            const body = IN_BYTES.TRANSFER;
+            const body = IN_STRUCT_BYTES.READ;
             return this.#lanes.ask(lane, OPCODE.READ, node, body, undefined, memory);
           },
           memory,
@@ -304,7 +317,7 @@ export class Operations {
           call,
           (lane) => {
             const node = this.#transfer(lane, handle, bytes, low, high);
-            const result = this.#lanes.ask(lane, OPCODE.WRITE, node, IN_BYTES.TRANSFER, memory);
+            const result = this.#lanes.ask(lane, OPCODE.WRITE, node, IN_STRUCT_BYTES.READ, memory);
             if (typeof result === 'number') return written(lane, result);
             return result.then((later) => written(lane, later));
           },
@@ -315,7 +328,7 @@ export class Operations {
 
   /** Writes the body of a READ or WRITE and yields the inode. */
   #transfer(lane: Lane, handle: number, bytes: number, low: number, high: number): number {
-    const { view } = lane.blank(IN_BYTES.TRANSFER);
+    const { view } = lane.blank(IN_STRUCT_BYTES.READ);
     view.setUint32(0, this.#handles.low(handle), true);
     view.setUint32(4, this.#handles.high(handle), true);
     view.setUint32(8, low, true);
@@ -326,18 +339,18 @@ export class Operations {
 
   async #open(call: Buffer, lane: Lane, node: number): Promise<number> {
     const flags = native().callOpenFlags(call) & ~NOT_OPENED;
-    lane.blank(IN_BYTES.OPEN).view.setUint32(0, flags, true);
-    const opened = await this.#ask(lane, OPCODE.OPEN, node, IN_BYTES.OPEN);
+    lane.blank(IN_STRUCT_BYTES.OPEN).view.setUint32(0, flags, true);
+    const opened = await this.#ask(lane, OPCODE.OPEN, node, IN_STRUCT_BYTES.OPEN);
     return opened < 0 ? opened : this.#opened(call, lane, node, 0);
   }
 
   async #create(call: Buffer, lane: Lane, place: Place, mode: number): Promise<number> {
-    const { view } = lane.blank(IN_BYTES.CREATE);
+    const { view } = lane.blank(IN_STRUCT_BYTES.CREATE);
     view.setUint32(0, native().callOpenFlags(call), true);
     view.setUint32(4, mode, true);
-    const made = await this.#requests.make(lane, OPCODE.CREATE, place, IN_BYTES.CREATE);
+    const made = await this.#requests.make(lane, OPCODE.CREATE, place, IN_STRUCT_BYTES.CREATE);
     if (made < 0) return made;
-    return this.#opened(call, lane, lane.answerLong(ENTRY.NODE_AT), ENTRY_BYTES);
+    return this.#opened(call, lane, lane.answerLong(ENTRY_AT.NODE), OUT_STRUCT_BYTES.ENTRY);
   }
 
   /** Takes the `fuse_open_out` of an answer in. */
@@ -360,8 +373,8 @@ export class Operations {
   async #release(lane: Lane, handle: number): Promise<number> {
     const node = this.#handles.node(handle);
     if (node === 0) return -EBADF;
-    this.#handleBody(lane, IN_BYTES.RELEASE, handle);
-    const result = await this.#ask(lane, OPCODE.RELEASE, node, IN_BYTES.RELEASE);
+    this.#handleBody(lane, IN_STRUCT_BYTES.RELEASE, handle);
+    const result = await this.#ask(lane, OPCODE.RELEASE, node, IN_STRUCT_BYTES.RELEASE);
     this.#handles.close(handle);
     this.#requests.closed(node);
     this.#names.release(node);
@@ -381,10 +394,10 @@ export class Operations {
         this.#withNode(
           call,
           async (lane, node) => {
-            const { view } = lane.blank(IN_BYTES.SETXATTR);
+            const { view } = lane.blank(IN_STRUCT_BYTES.SETXATTR);
             view.setUint32(0, value.length, true);
             view.setUint32(4, call.readUInt32LE(CALL.FLAGS), true);
-            const bytes = xattrName(call, lane, IN_BYTES.SETXATTR);
+            const bytes = xattrName(call, lane, IN_STRUCT_BYTES.SETXATTR);
             return bytes < 0 ? bytes : this.#lanes.ask(lane, OPCODE.SETXATTR, node, bytes, value);
           },
           value,
@@ -393,8 +406,8 @@ export class Operations {
         this.#withNode(
           call,
           async (lane, node) => {
-            lane.blank(IN_BYTES.GETXATTR).view.setUint32(0, value.length, true);
-            const bytes = xattrName(call, lane, IN_BYTES.GETXATTR);
+            lane.blank(IN_STRUCT_BYTES.GETXATTR).view.setUint32(0, value.length, true);
+            const bytes = xattrName(call, lane, IN_STRUCT_BYTES.GETXATTR);
             return bytes < 0 ? bytes : this.#sized(lane, OPCODE.GETXATTR, node, bytes, value);
           },
           value,
@@ -403,8 +416,8 @@ export class Operations {
         this.#withNode(
           call,
           (lane, node) => {
-            lane.blank(IN_BYTES.GETXATTR).view.setUint32(0, list.length, true);
-            return this.#sized(lane, OPCODE.LISTXATTR, node, IN_BYTES.GETXATTR, list);
+            lane.blank(IN_STRUCT_BYTES.GETXATTR).view.setUint32(0, list.length, true);
+            return this.#sized(lane, OPCODE.LISTXATTR, node, IN_STRUCT_BYTES.GETXATTR, list);
           },
           list,
         ),

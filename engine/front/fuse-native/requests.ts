@@ -1,11 +1,18 @@
 /** From paths to inodes, and the requests that need more than a few numbers. */
 import { constants } from 'node:os';
+import {
+  ENTRY_AT,
+  FATTR,
+  IN_STRUCT_BYTES,
+  OPCODE,
+  ROOT_NODE,
+  SETATTR_AT,
+} from '../../fuse-protocol.ts';
 import { CALL_TEXT, native } from '../../native.ts';
 import type { Handles } from './handles.ts';
 import { HiddenFiles, isHiddenName } from './hidden-files.ts';
 import type { Lane, Lanes } from './lanes.ts';
 import type { Names } from './names.ts';
-import { ENTRY, IN_BYTES, OPCODE, ROOT_NODE, SETATTR } from './protocol.ts';
 
 const { EINVAL, ENAMETOOLONG, ENOENT, ESTALE } = constants.errno;
 const SLASH = 0x2f;
@@ -75,7 +82,7 @@ export class Requests {
     const known = this.known(lane, { parent, name });
     if (known !== 0) return known;
     const found = await this.lookup(lane, { parent, name });
-    return found < 0 ? found : lane.answerLong(ENTRY.NODE_AT);
+    return found < 0 ? found : lane.answerLong(ENTRY_AT.NODE);
   }
 
   /** The inode at a place if it is remembered, else 0. */
@@ -94,18 +101,19 @@ export class Requests {
     if (bytes < 0) return bytes;
     const found = await this.#lanes.ask(lane, OPCODE.LOOKUP, place.parent, bytes);
     if (found < 0) return this.checked(found);
-    if (lane.answerLong(ENTRY.NODE_AT) === 0) return -ENOENT;
+    if (lane.answerLong(ENTRY_AT.NODE) === 0) return -ENOENT;
     this.entered(lane, place, changes === this.#names.changes);
     return found;
   }
 
   /** Takes in the `fuse_entry_out` of an answer that made or found a name. */
   entered(lane: Lane, { parent, name }: Place, remember: boolean): void {
-    const node = lane.answerLong(ENTRY.NODE_AT);
+    const node = lane.answerLong(ENTRY_AT.NODE);
     this.hold(lane, node);
     this.#names.counted(node);
-    const seconds = lane.answerLong(ENTRY.SECONDS_AT);
-    const ttlMs = seconds * 1000 + lane.answerView.getUint32(ENTRY.NANOSECONDS_AT, true) / 1e6;
+    const seconds = lane.answerLong(ENTRY_AT.ENTRY_SECONDS);
+    const ttlMs =
+      seconds * 1000 + lane.answerView.getUint32(ENTRY_AT.ENTRY_NANOSECONDS, true) / 1e6;
     if (remember && ttlMs > 0) this.#names.enter(parent, name, node, ttlMs);
   }
 
@@ -158,7 +166,7 @@ export class Requests {
 
   async #rename(lane: Lane, from: Place, to: Place): Promise<number> {
     lane.long(0, to.parent);
-    const middle = lane.text(IN_BYTES.RENAME, from.name);
+    const middle = lane.text(IN_STRUCT_BYTES.RENAME, from.name);
     const bytes = middle < 0 ? middle : lane.text(middle, to.name);
     if (bytes < 0) return bytes;
     const renamed = await this.#lanes.ask(lane, OPCODE.RENAME, from.parent, bytes);
@@ -241,7 +249,7 @@ export class Requests {
     const place = await this.secondPlace(lane, call);
     if (typeof place === 'number') return place;
     lane.long(0, node);
-    return this.make(lane, OPCODE.LINK, place, IN_BYTES.LINK);
+    return this.make(lane, OPCODE.LINK, place, IN_STRUCT_BYTES.LINK);
   }
 
   /** A symbolic link at the second path; the first is its target. */
@@ -261,27 +269,27 @@ export class Requests {
 
   /** Changes attributes of an inode: 0 or -errno. */
   async setAttributes(lane: Lane, node: number, patch: Patch): Promise<number> {
-    const { view } = lane.blank(IN_BYTES.SETATTR);
+    const { view } = lane.blank(IN_STRUCT_BYTES.SETATTR);
     let valid = 0;
     const word = (flag: number, at: number, value: number | undefined): void => {
       if (value === undefined) return;
       valid |= flag;
       view.setUint32(at, value, true);
     };
-    word(SETATTR.MODE, SETATTR.MODE_AT, patch.mode);
-    word(SETATTR.UID, SETATTR.UID_AT, patch.uid);
-    word(SETATTR.GID, SETATTR.GID_AT, patch.gid);
+    word(FATTR.MODE, SETATTR_AT.MODE, patch.mode);
+    word(FATTR.UID, SETATTR_AT.UID, patch.uid);
+    word(FATTR.GID, SETATTR_AT.GID, patch.gid);
     if (patch.size !== undefined) {
-      valid |= SETATTR.SIZE;
-      lane.long(SETATTR.SIZE_AT, patch.size);
+      valid |= FATTR.SIZE;
+      lane.long(SETATTR_AT.SIZE, patch.size);
     }
     if (patch.times !== undefined) {
-      valid |= SETATTR.ATIME | SETATTR.MTIME;
-      time(lane, SETATTR.ATIME_AT, SETATTR.ATIME_NANOSECONDS_AT, patch.times.atime);
-      time(lane, SETATTR.MTIME_AT, SETATTR.MTIME_NANOSECONDS_AT, patch.times.mtime);
+      valid |= FATTR.ATIME | FATTR.MTIME;
+      time(lane, SETATTR_AT.ATIME, SETATTR_AT.ATIME_NANOSECONDS, patch.times.atime);
+      time(lane, SETATTR_AT.MTIME, SETATTR_AT.MTIME_NANOSECONDS, patch.times.mtime);
     }
     view.setUint32(0, valid, true);
-    const changed = await this.#lanes.ask(lane, OPCODE.SETATTR, node, IN_BYTES.SETATTR);
+    const changed = await this.#lanes.ask(lane, OPCODE.SETATTR, node, IN_STRUCT_BYTES.SETATTR);
     return Math.min(this.checked(changed), 0);
   }
 

@@ -8,21 +8,22 @@
 import { Buffer } from 'node:buffer';
 import { constants as fs } from 'node:fs';
 import { constants as os } from 'node:os';
+import { FATTR, FOPEN, IN_STRUCT_BYTES } from '../../../engine/fuse-protocol.ts';
+import { S_IFREG } from '../../../engine/tree/mode.ts';
 import type { Result } from '../../../engine/tree/types.ts';
 import type { Answer } from '../answer.ts';
 import { u32, u64 } from '../decode.ts';
 import { HANDLE_WRITE, NO_SLOT } from '../file-handle.ts';
-import { FATTR, FOPEN, IN_STRUCT_BYTES, MODE } from '../protocol.ts';
 import { type Outcome, PENDING, type Request } from '../request.ts';
 import type { Control } from './control.ts';
 import { ITEM } from './numbers.ts';
 
 /** The names in the control directory, with their items and modes. */
 export const CONTROL_FILES: readonly { name: Buffer; item: number; mode: number }[] = [
-  { name: Buffer.from('commit'), item: ITEM.COMMIT, mode: MODE.REGULAR | 0o644 },
-  { name: Buffer.from('dirty'), item: ITEM.DIRTY, mode: MODE.REGULAR | 0o444 },
-  { name: Buffer.from('hash'), item: ITEM.HASH, mode: MODE.REGULAR | 0o444 },
-  { name: Buffer.from('status'), item: ITEM.STATUS, mode: MODE.REGULAR | 0o444 },
+  { name: Buffer.from('commit'), item: ITEM.COMMIT, mode: S_IFREG | 0o644 },
+  { name: Buffer.from('dirty'), item: ITEM.DIRTY, mode: S_IFREG | 0o444 },
+  { name: Buffer.from('hash'), item: ITEM.HASH, mode: S_IFREG | 0o444 },
+  { name: Buffer.from('status'), item: ITEM.STATUS, mode: S_IFREG | 0o444 },
 ];
 
 const ACCESS_MASK = 3;

@@ -6,6 +6,8 @@
  */
 import { Buffer } from 'node:buffer';
 import { constants } from 'node:os';
+import { IN_STRUCT_BYTES, OPCODE } from '../../../engine/fuse-protocol.ts';
+import { S_IFDIR, S_IFMT } from '../../../engine/tree/mode.ts';
 import { CONTROL_DIRECTORY } from '../../../engine/namespace-name.ts';
 import type { Namespace } from '../../../engine/tree/namespaces.ts';
 import { ROOT_INO } from '../../../engine/tree/tree.ts';
@@ -13,7 +15,6 @@ import type { Attributes, Time } from '../../../engine/tree/types.ts';
 import type { Answer } from '../answer.ts';
 import { type Context, FAILURE, type NodeMap } from '../context.ts';
 import { entryName, text, u32 } from '../decode.ts';
-import { IN_STRUCT_BYTES, MODE, OPCODE } from '../protocol.ts';
 import type { Outcome, Request } from '../request.ts';
 import { CONTROL_FILES, type ControlFile, ControlFiles } from './control-files.ts';
 import { type ListedName, list, listed, virtualAttributes } from './listing.ts';
@@ -32,7 +33,7 @@ const DEFAULT_VIEW: View = {
 };
 
 const HIDDEN: Uint8Array = Buffer.from(CONTROL_DIRECTORY);
-const DIRECTORY_MODE = MODE.DIRECTORY | 0o555;
+const DIRECTORY_MODE = S_IFDIR | 0o555;
 
 /** Where the first name lies in the bodies of the operations that have one, by opcode. */
 const NAME_AT: ReadonlyMap<number, number> = new Map([
@@ -89,7 +90,7 @@ export class Gate implements NodeMap {
     this.#shared = view.namespaces.length > 1;
     this.#shown = listed(
       nodeOf(0, ITEM.ROOT),
-      view.namespaces.map(({ name, root }) => ({ name, ino: root, type: MODE.DIRECTORY })),
+      view.namespaces.map(({ name, root }) => ({ name, ino: root, type: S_IFDIR })),
     );
   }
 
@@ -240,7 +241,7 @@ export class Gate implements NodeMap {
     const known = this.#listings.get(view);
     if (known !== undefined) return known;
     const names = CONTROL_FILES.map(({ name, item, mode }) => {
-      return { name, ino: nodeOf(view, item), type: mode & MODE.TYPE };
+      return { name, ino: nodeOf(view, item), type: mode & S_IFMT };
     });
     const listing = listed(nodeOf(view, ITEM.DIRECTORY), names);
     this.#listings.set(view, listing);

@@ -1,9 +1,10 @@
 /** Listings of directories that are not in the tree, and their attributes. */
+import { IN_STRUCT_BYTES, OPCODE, OUT_STRUCT_BYTES } from '../../../engine/fuse-protocol.ts';
+import { S_IFDIR } from '../../../engine/tree/mode.ts';
 import type { Attributes, Owner, Time } from '../../../engine/tree/types.ts';
 import { type Answer, direntBytes } from '../answer.ts';
 import { FAILURE } from '../context.ts';
 import { u32, u64 } from '../decode.ts';
-import { IN_STRUCT_BYTES, MODE, OPCODE, OUT_STRUCT_BYTES } from '../protocol.ts';
 import type { Outcome, Request } from '../request.ts';
 
 /** One name of a directory that is not in the tree. */
@@ -18,7 +19,7 @@ const DOT_DOT: Uint8Array = Uint8Array.of(0x2e, 0x2e);
 
 /** `.`, `..` and the names, all with the cookie that their place gives. */
 export function listed(ino: number, names: readonly ListedName[]): ListedName[] {
-  const type = MODE.DIRECTORY;
+  const type = S_IFDIR;
   return [{ name: DOT, ino, type }, { name: DOT_DOT, ino, type }, ...names];
 }
 

@@ -1,6 +1,7 @@
 /**
- * Numbers of the FUSE kernel protocol that the tree worker speaks (source: linux/fuse.h, 7.45).
- * Structures are little-endian and padded to 8 bytes on both x86-64 and arm64.
+ * Numbers of the FUSE kernel protocol (source: linux/fuse.h, 7.45), for whoever answers requests and
+ * for fronts that make them. Structures are little-endian and padded to 8 bytes on both x86-64 and
+ * arm64.
  */
 
 /** Operation codes: `enum fuse_opcode`. */
@@ -60,22 +61,13 @@ export const OPCODE = {
 /** One more than the largest operation code above. */
 export const OPCODE_COUNT = 53;
 
-/**
- * What an operation code is called, for logs and counters; undefined where the kernel left a gap.
- */
-export const OPCODE_NAMES: readonly (string | undefined)[] = namesByOpcode();
-
-function namesByOpcode(): (string | undefined)[] {
-  const names: (string | undefined)[] = new Array(OPCODE_COUNT).fill(undefined);
-  for (const [name, opcode] of Object.entries(OPCODE)) names[opcode] = name;
-  return names;
-}
-
 /** The root directory's node (FUSE_ROOT_ID). */
 export const ROOT_NODE = 1;
 
 /** Bytes of the structures that arrive, without the names behind them. */
 export const IN_STRUCT_BYTES = {
+  FORGET: 8,
+  GETATTR: 16,
   SETATTR: 88,
   MKNOD: 16,
   MKDIR: 8,
@@ -85,6 +77,10 @@ export const IN_STRUCT_BYTES = {
   OPEN: 8,
   CREATE: 16,
   RELEASE: 24,
+  FLUSH: 24,
+  /** FSYNC and FSYNCDIR. */
+  FSYNC: 16,
+  /** READ, WRITE and READDIR. */
   READ: 40,
   /** The short form: the extended one comes only when FUSE_SETXATTR_EXT was negotiated. */
   SETXATTR: 8,
@@ -125,6 +121,35 @@ export const FATTR = {
   KILL_SUIDGID: 0x800,
 } as const;
 
+/** Where the fields of `fuse_setattr_in` lie. */
+export const SETATTR_AT = {
+  VALID: 0,
+  SIZE: 16,
+  ATIME: 32,
+  MTIME: 40,
+  CTIME: 48,
+  ATIME_NANOSECONDS: 56,
+  MTIME_NANOSECONDS: 60,
+  CTIME_NANOSECONDS: 64,
+  MODE: 68,
+  UID: 76,
+  GID: 80,
+} as const;
+
+/** Where the fields of `fuse_entry_out` lie. */
+export const ENTRY_AT = {
+  NODE: 0,
+  GENERATION: 8,
+  ENTRY_SECONDS: 16,
+  ATTR_SECONDS: 24,
+  ENTRY_NANOSECONDS: 32,
+  ATTR_NANOSECONDS: 36,
+  ATTR: 40,
+} as const;
+
+/** Where the fields of `fuse_attr_out` lie. */
+export const ATTR_OUT_AT = { SECONDS: 0, NANOSECONDS: 8, PADDING: 12, ATTR: 16 } as const;
+
 /** `fuse_open_out.open_flags`: how the kernel shall treat the open file. */
 export const FOPEN = {
   DIRECT_IO: 0x1,
@@ -134,39 +159,4 @@ export const FOPEN = {
   STREAM: 0x10,
   NOFLUSH: 0x20,
   PARALLEL_DIRECT_WRITES: 0x40,
-} as const;
-
-/** Flags of renameat2(2) (linux/fs.h). */
-export const RENAME_FLAG = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
-
-/** Flags of setxattr(2) (linux/xattr.h). */
-export const XATTR_FLAG = { CREATE: 1, REPLACE: 2 } as const;
-
-/** Bytes of the longest name in a directory (NAME_MAX). */
-export const NAME_BYTES_MAX = 255;
-
-/** Bytes of the longest xattr name (XATTR_NAME_MAX). */
-export const XATTR_NAME_BYTES_MAX = 255;
-
-/** Bytes of the longest link target: PATH_MAX less its NUL. */
-export const TARGET_BYTES_MAX = 4095;
-
-/** Nanoseconds must stay below this. */
-export const NANOSECONDS_PER_SECOND = 1_000_000_000;
-
-/** Type bits of a mode (linux/stat.h); `>> 12` gives the type of a directory entry. */
-export const MODE = {
-  TYPE: 0o170000,
-  SOCKET: 0o140000,
-  LINK: 0o120000,
-  REGULAR: 0o100000,
-  BLOCK: 0o060000,
-  DIRECTORY: 0o040000,
-  CHARACTER: 0o020000,
-  FIFO: 0o010000,
-  /** Everything that chmod(2) can set. */
-  PERMISSIONS: 0o7777,
-  SET_UID: 0o4000,
-  SET_GID: 0o2000,
-  GROUP_EXECUTE: 0o010,
 } as const;
