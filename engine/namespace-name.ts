@@ -6,7 +6,7 @@ export const DEFAULT_NAMESPACE: 'default' = 'default';
 /** The hidden directory at the root of each namespace, which no namespace may be called. */
 export const CONTROL_DIRECTORY: '.millrace' = '.millrace';
 /** Bytes of the longest name, in UTF-8. */
-export const NAMESPACE_BYTES_MAX: 255 = 255;
+const NAMESPACE_BYTES_MAX = 255;
 /** Namespaces that one mount shows at most. */
 export const NAMESPACES_MAX: 1024 = 1024;
 

@@ -1,6 +1,7 @@
 /** What a worker asks of native code in its next turn, as words in a buffer that both see. */
 import { COMMAND_WORDS, command, descriptor, OUT_BYTES, REGION_BYTES } from '../engine/layout.ts';
 import { type Native, native, POLL } from '../engine/native.ts';
+import type { Extent } from '../engine/tree/types.ts';
 
 /** Words that the longest single command may need: a READ or SETTLE with its sources is checked by its writer. */
 const HEADROOM_WORDS = 32768;
@@ -242,4 +243,15 @@ export function startAt(words: Uint32Array, index: number): number {
   scratchWords[0] = words[index];
   scratchWords[1] = words[index + 1];
   return (scratch[0] % REGION_BYTES) | 0;
+}
+
+/** The extent that the descriptor at `word` tells: EXTENT and KNOWN. */
+export function extentAt(words: Uint32Array, word: number): Extent {
+  return {
+    offset: doubleAt(words, word + descriptor.OFFSET),
+    length: words[word + descriptor.LENGTH],
+    chunkLength: words[word + descriptor.A],
+    chunkOffset: words[word + descriptor.B],
+    id: words.slice(word + descriptor.PAYLOAD, word + descriptor.WORDS),
+  };
 }

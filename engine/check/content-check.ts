@@ -2,10 +2,9 @@ import { INLINE_BYTES, REGION_BYTES } from '../layout.ts';
 import { isValidExtent } from '../tree/content.ts';
 import { inodeOf, KEY, regionOf } from '../tree/keys.ts';
 import { S_IFREG, typeOf } from '../tree/mode.ts';
-import type { RecordCodec } from '../tree/records.ts';
 import type { Extent, RegionContent } from '../tree/types.ts';
 import { type InodeTable, STATE } from './inode-table.ts';
-import { isHashOf, type RecordReader, subjectOf } from './reader.ts';
+import { type RecordReader, subjectOf } from './reader.ts';
 
 /** Bytes of a key before the hash of the attribute's name. */
 const HASH_AT = 9;
@@ -15,7 +14,6 @@ const CHUNK_BYTES_MAX = 2 ** 26;
 /** What belongs to inodes, and the inodes. */
 interface Belongings {
   reader: RecordReader;
-  codec: RecordCodec;
   inodes: InodeTable;
 }
 
@@ -29,7 +27,6 @@ export function checkRegions(
 
 class RegionCheck {
   readonly #reader: RecordReader;
-  readonly #codec: RecordCodec;
   readonly #table: InodeTable;
   readonly #onExtent: (extent: Extent, isOrphan: boolean) => void;
   /** The file whose regions are being read, and its row where there is one. */
@@ -42,7 +39,6 @@ class RegionCheck {
     },
   ) {
     this.#reader = belongings.reader;
-    this.#codec = belongings.codec;
     this.#table = belongings.inodes;
     this.#onExtent = belongings.onExtent ?? ((): void => {});
   }
@@ -51,15 +47,13 @@ class RegionCheck {
     this.#reader.each(KEY.REGION, (key, sealed) => {
       this.#enter(key);
       const region = regionOf(key);
-      const plain = this.#reader.sealer.open(key, sealed);
-      const content = plain === undefined ? undefined : this.#codec.decodeRegion(plain, region);
-      if (content !== undefined) {
+      const content = this.#reader.region(key, sealed);
+      if (typeof content !== 'string') {
         this.#check(key, region, content);
         return;
       }
       const from = region * REGION_BYTES;
-      const how = plain === undefined ? 'is not authentic' : 'cannot be understood';
-      const what = `the record of its bytes from ${from} to ${from + REGION_BYTES} ${how}`;
+      const what = `the record of its bytes from ${from} to ${from + REGION_BYTES} ${content}`;
       this.#add('REGION_DAMAGED', what, key);
       if (this.#row >= 0) this.#table.mark(this.#row, STATE.CONTENT_UNKNOWN);
     });
@@ -146,7 +140,7 @@ function checkAllocated({ reader, inodes: table }: Belongings): void {
 }
 
 /** Checks extended attributes. */
-export function checkAttributes({ reader, codec, inodes: table }: Belongings): void {
+export function checkAttributes({ reader, inodes: table }: Belongings): void {
   let last = 0;
   reader.each(KEY.XATTR, (key, sealed) => {
     const ino = inodeOf(key);
@@ -157,10 +151,11 @@ export function checkAttributes({ reader, codec, inodes: table }: Belongings): v
       reader.findings.add({ code: 'XATTR_STRAY', what, inodes, subject });
     }
     last = ino;
-    const plain = reader.sealer.open(key, sealed);
-    const record = plain === undefined ? undefined : codec.decodeXattr(plain);
-    if (record !== undefined && isHashOf(reader, { key, at: HASH_AT }, ino, record.name)) return;
-    const what = 'the record of an extended attribute is not authentic, or cannot be understood';
+    const record = reader.xattr(key, sealed);
+    const isRead = typeof record !== 'string';
+    if (isRead && reader.isHashOf({ key, at: HASH_AT }, ino, record.name)) return;
+    const how = isRead ? 'lies where another one belongs' : record;
+    const what = `the record of an extended attribute ${how}`;
     reader.findings.add({ code: 'XATTR_DAMAGED', what, inodes, subject });
   });
 }

@@ -1,10 +1,10 @@
 import { inodeOf, KEY } from '../tree/keys.ts';
 import { S_IFDIR, typeOf } from '../tree/mode.ts';
 import { checkName } from '../tree/names.ts';
-import type { NameRecord, RecordCodec } from '../tree/records.ts';
+import type { NameRecord } from '../tree/records.ts';
 import type { FindingCode } from './finding.ts';
 import { type InodeTable, STATE } from './inode-table.ts';
-import { isHashOf, type RecordReader, subjectOf } from './reader.ts';
+import { type RecordReader, subjectOf } from './reader.ts';
 
 /** Bytes of a key before the hash of the name. */
 const HASH_AT = 9;
@@ -16,15 +16,13 @@ export class NameCheck {
   /** The largest inode number that a name or its directory mentions. */
   largestIno = 0;
   readonly #reader: RecordReader;
-  readonly #codec: RecordCodec;
   readonly #table: InodeTable;
   /** The directory whose names are being read: its row where it can be used, else −1. */
   #parent = 0;
   #parentRow = -1;
 
-  constructor(reader: RecordReader, codec: RecordCodec, table: InodeTable) {
+  constructor(reader: RecordReader, table: InodeTable) {
     this.#reader = reader;
-    this.#codec = codec;
     this.#table = table;
   }
 
@@ -32,14 +30,9 @@ export class NameCheck {
     this.#reader.each(KEY.NAME, (key, sealed) => {
       this.count++;
       this.#enter(inodeOf(key));
-      const plain = this.#reader.sealer.open(key, sealed);
-      const record = plain === undefined ? undefined : this.#codec.decodeName(plain);
-      if (record !== undefined) {
-        this.#check(key, record);
-        return;
-      }
-      const how = plain === undefined ? 'is not authentic' : 'cannot be understood';
-      this.#add('NAME_DAMAGED', `the record of a name in this directory ${how}`, { key });
+      const record = this.#reader.name(key, sealed);
+      if (typeof record !== 'string') this.#check(key, record);
+      else this.#add('NAME_DAMAGED', `the record of a name in this directory ${record}`, { key });
     });
   }
 
@@ -58,7 +51,7 @@ export class NameCheck {
 
   #check(key: Uint8Array, record: NameRecord): void {
     this.largestIno = Math.max(this.largestIno, record.ino);
-    const isPlaced = isHashOf(this.#reader, { key, at: HASH_AT }, this.#parent, record.name);
+    const isPlaced = this.#reader.isHashOf({ key, at: HASH_AT }, this.#parent, record.name);
     if (!isPlaced || checkName(record.name) !== 0) {
       const what = isPlaced ? 'no name looks like this' : 'it lies where another name belongs';
       this.#add('NAME_INVALID', what, { key, record });

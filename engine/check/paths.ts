@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { inodeOf, KEY } from '../tree/keys.ts';
-import { type RecordCodec, ROOT_INO } from '../tree/records.ts';
+import { ROOT_INO } from '../tree/records.ts';
 import type { Finding } from './finding.ts';
 import type { InodeTable } from './inode-table.ts';
 import type { RecordReader } from './reader.ts';
@@ -28,7 +28,7 @@ export class Paths {
   readonly #roots = new Map<number, string>([[ROOT_INO, '']]);
 
   constructor(
-    { reader, codec, inodes }: { reader: RecordReader; codec: RecordCodec; inodes: InodeTable },
+    { reader, inodes }: { reader: RecordReader; inodes: InodeTable },
     findings: readonly Finding[],
   ) {
     for (const finding of findings) {
@@ -36,14 +36,14 @@ export class Paths {
       if (finding.place !== undefined) this.#want(finding.place.parent, inodes);
     }
     if (this.#names.size === 0) return;
-    this.#readNamespaces(reader, codec);
-    this.#readNames(reader, codec);
+    this.#readNamespaces(reader);
+    this.#readNames(reader);
     // Further names of a file lie in directories that nobody asked for yet.
     const before = this.#names.size;
     for (const names of [...this.#names.values()]) {
       for (const { parent } of names) this.#want(parent, inodes);
     }
-    if (this.#names.size > before) this.#readNames(reader, codec);
+    if (this.#names.size > before) this.#readNames(reader);
   }
 
   /** The paths that a finding is about. */
@@ -66,20 +66,19 @@ export class Paths {
     }
   }
 
-  #readNamespaces(reader: RecordReader, codec: RecordCodec): void {
+  #readNamespaces(reader: RecordReader): void {
     reader.each(KEY.NAMESPACE, (key, sealed) => {
-      const plain = reader.sealer.open(key, sealed);
-      const record = plain === undefined ? undefined : codec.decodeName(plain);
-      if (record !== undefined) this.#roots.set(record.ino, `${displayName(record.name)}:`);
+      const record = reader.name(key, sealed);
+      if (typeof record !== 'string') this.#roots.set(record.ino, `${displayName(record.name)}:`);
     });
   }
 
-  #readNames(reader: RecordReader, codec: RecordCodec): void {
+  #readNames(reader: RecordReader): void {
     reader.each(KEY.NAME, (key, sealed) => {
-      const plain = reader.sealer.open(key, sealed);
-      const record = plain === undefined ? undefined : codec.decodeName(plain);
-      const names = record === undefined ? undefined : this.#names.get(record.ino);
-      if (record === undefined || names === undefined || names.length === PATHS_MAX) return;
+      const record = reader.name(key, sealed);
+      if (typeof record === 'string') return;
+      const names = this.#names.get(record.ino);
+      if (names === undefined || names.length === PATHS_MAX) return;
       const parent = inodeOf(key);
       const name = displayName(record.name);
       const isKnown = names.some((other) => other.parent === parent && other.name === name);

@@ -1,7 +1,22 @@
 import { Buffer } from 'node:buffer';
 import type { Kv } from '../kv/kv.ts';
-import { allOf, KEY, type KeyRange, NAME_HASH_BYTES } from '../tree/keys.ts';
-import type { Sealer } from '../tree/types.ts';
+import {
+  allOf,
+  COUNTERS_KEY,
+  inodeOf,
+  KEY,
+  type KeyRange,
+  NAME_HASH_BYTES,
+  regionOf,
+} from '../tree/keys.ts';
+import {
+  type Counters,
+  type Inode,
+  type NameRecord,
+  RecordCodec,
+  type XattrRecord,
+} from '../tree/records.ts';
+import type { RegionContent, Sealer } from '../tree/types.ts';
 import type { Findings } from './finding.ts';
 
 /** Bytes of a key of each kind. */
@@ -14,13 +29,19 @@ const KEY_BYTES: Readonly<Record<number, number>> = {
   [KEY.NAMESPACE]: 1 + NAME_HASH_BYTES,
   [KEY.COUNTERS]: 1,
 };
+const FORGED = 'is not authentic';
+const UNKNOWN = 'cannot be understood';
 /** Behind every key. */
 const END = new Uint8Array(16).fill(0xff);
 
+/** Why a record cannot be used, as the end of a sentence. */
+export type Unreadable = 'is not authentic' | 'cannot be understood';
+
 /** Reads the records of a tree and reports those that cannot be. Threads: one. */
 export class RecordReader {
-  readonly sealer: Sealer;
   readonly findings: Findings;
+  readonly #sealer: Sealer;
+  readonly #codec = new RecordCodec();
   readonly #kv: Kv;
   readonly #step: () => void;
 
@@ -31,14 +52,53 @@ export class RecordReader {
     step: () => void = () => {},
   ) {
     this.#kv = kv;
-    this.sealer = sealer;
+    this.#sealer = sealer;
     this.findings = findings;
     this.#step = step;
   }
 
-  /** The value under a key, still sealed. */
-  get(key: Uint8Array): Uint8Array | undefined {
-    return this.#kv.read((snapshot) => snapshot.get(key));
+  /** The counters; undefined where there are none. */
+  counters(): Counters | Unreadable | undefined {
+    const sealed = this.#kv.read((snapshot) => snapshot.get(COUNTERS_KEY));
+    if (sealed === undefined) return undefined;
+    const plain = this.#sealer.open(COUNTERS_KEY, sealed);
+    return plain === undefined ? FORGED : (this.#codec.decodeCounters(plain) ?? UNKNOWN);
+  }
+
+  inode(key: Uint8Array, sealed: Uint8Array): Inode | Unreadable {
+    const plain = this.#sealer.open(key, sealed);
+    return plain === undefined ? FORGED : (this.#codec.decodeInode(plain, inodeOf(key)) ?? UNKNOWN);
+  }
+
+  /** A name, or a namespace. */
+  name(key: Uint8Array, sealed: Uint8Array): NameRecord | Unreadable {
+    const plain = this.#sealer.open(key, sealed);
+    return plain === undefined ? FORGED : (this.#codec.decodeName(plain) ?? UNKNOWN);
+  }
+
+  region(key: Uint8Array, sealed: Uint8Array): RegionContent | Unreadable {
+    const plain = this.#sealer.open(key, sealed);
+    if (plain === undefined) return FORGED;
+    return this.#codec.decodeRegion(plain, regionOf(key)) ?? UNKNOWN;
+  }
+
+  xattr(key: Uint8Array, sealed: Uint8Array): XattrRecord | Unreadable {
+    const plain = this.#sealer.open(key, sealed);
+    return plain === undefined ? FORGED : (this.#codec.decodeXattr(plain) ?? UNKNOWN);
+  }
+
+  /** Whether the mark of an orphan is authentic. */
+  isAuthentic(key: Uint8Array, sealed: Uint8Array): boolean {
+    return this.#sealer.open(key, sealed) !== undefined;
+  }
+
+  /** Whether the hash that begins at a byte of a key, `at`, is that of the name. */
+  isHashOf({ key, at }: { key: Uint8Array; at: number }, ino: number, name: Uint8Array): boolean {
+    const hash = this.#sealer.nameHash(ino, name);
+    for (let i = 0; i < hash.length; i++) {
+      if (key[at + i] !== hash[i]) return false;
+    }
+    return true;
   }
 
   /** Visits all records of a kind, in the order of their keys. */
@@ -81,18 +141,4 @@ export class RecordReader {
 export function subjectOf(key: Uint8Array): string {
   const rest = Buffer.from(key.subarray(1)).toString('hex');
   return rest === '' ? String.fromCharCode(key[0]) : `${String.fromCharCode(key[0])}:${rest}`;
-}
-
-/** Whether the hash at the end of a key is that of the name. */
-export function isHashOf(
-  { sealer }: RecordReader,
-  { key, at }: { key: Uint8Array; at: number },
-  ino: number,
-  name: Uint8Array,
-): boolean {
-  const hash = sealer.nameHash(ino, name);
-  for (let i = 0; i < hash.length; i++) {
-    if (key[at + i] !== hash[i]) return false;
-  }
-  return true;
 }

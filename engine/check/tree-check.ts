@@ -1,14 +1,14 @@
 import type { Kv } from '../kv/kv.ts';
 import { COUNTERS_KEY, inodeOf, KEY } from '../tree/keys.ts';
 import { isCreatable, isDirectory, isRegular, S_IFDIR, S_IFLNK, typeOf } from '../tree/mode.ts';
-import { type Counters, type Inode, RecordCodec, ROOT_INO } from '../tree/records.ts';
+import { type Counters, type Inode, ROOT_INO } from '../tree/records.ts';
 import type { Extent, Sealer } from '../tree/types.ts';
 import { checkAttributes, checkRegions } from './content-check.ts';
 import { Findings } from './finding.ts';
 import { InodeTable, STATE } from './inode-table.ts';
 import { NameCheck } from './name-check.ts';
 import { checkReachability } from './reachability.ts';
-import { isHashOf, RecordReader, subjectOf } from './reader.ts';
+import { RecordReader, subjectOf } from './reader.ts';
 
 /** What the counters may be off by after a kill. */
 const COUNTERS_SLACK = 1024;
@@ -51,34 +51,31 @@ export interface CheckedTree {
 export function checkTree({ kv, sealer, onExtent, onRecord }: TreeCheckOptions): CheckedTree {
   const findings = new Findings();
   const reader = new RecordReader({ kv, sealer }, findings, onRecord);
-  const codec = new RecordCodec();
   const inodes = new InodeTable();
   reader.eachUnknown();
-  readInodes(reader, codec, inodes);
+  readInodes(reader, inodes);
   const strayOrphans = readOrphans(reader, inodes);
-  readNamespaces(reader, codec, inodes);
-  const names = new NameCheck(reader, codec, inodes);
+  readNamespaces(reader, inodes);
+  const names = new NameCheck(reader, inodes);
   names.run();
   checkReachability(inodes, findings);
   checkNames(inodes, findings);
-  checkRegions({ reader, codec, inodes, onExtent });
-  checkAttributes({ reader, codec, inodes });
+  checkRegions({ reader, inodes, onExtent });
+  checkAttributes({ reader, inodes });
   const last = inodes.length === 0 ? ROOT_INO : inodes.ino[inodes.length - 1];
   const nextIno = Math.max(last, names.largestIno) + 1;
-  const counters = readCounters(reader, codec, { nextIno, inodes: inodes.length });
+  const counters = readCounters(reader, { nextIno, inodes: inodes.length });
   return { findings, inodes, names: names.count, counters, nextIno, strayOrphans };
 }
 
-function readInodes(reader: RecordReader, codec: RecordCodec, table: InodeTable): void {
-  const { findings, sealer } = reader;
+function readInodes(reader: RecordReader, table: InodeTable): void {
+  const { findings } = reader;
   reader.each(KEY.INODE, (key, sealed) => {
     const ino = inodeOf(key);
     const row = table.add(ino);
-    const plain = sealer.open(key, sealed);
-    const inode = plain === undefined ? undefined : codec.decodeInode(plain, ino);
-    if (inode === undefined) {
-      const how = plain === undefined ? 'is not authentic' : 'cannot be understood';
-      const what = `the record of inode ${ino} ${how}`;
+    const inode = reader.inode(key, sealed);
+    if (typeof inode === 'string') {
+      const what = `the record of inode ${ino} ${inode}`;
       findings.add({ code: 'INODE_DAMAGED', what, inodes: [ino], subject: subjectOf(key) });
       table.mark(row, STATE.DAMAGED);
       return;
@@ -112,12 +109,12 @@ function problemOf(inode: Inode): string | undefined {
 }
 
 function readOrphans(reader: RecordReader, table: InodeTable): number[] {
-  const { findings, sealer } = reader;
+  const { findings } = reader;
   const stray: number[] = [];
   reader.each(KEY.ORPHAN, (key, sealed) => {
     const ino = inodeOf(key);
     const subject = subjectOf(key);
-    if (sealer.open(key, sealed) === undefined) {
+    if (!reader.isAuthentic(key, sealed)) {
       const what = `the mark that inode ${ino} is deleted is not authentic`;
       findings.add({ code: 'ORPHAN_DAMAGED', what, inodes: [ino], subject });
     }
@@ -133,19 +130,18 @@ function readOrphans(reader: RecordReader, table: InodeTable): number[] {
   return stray;
 }
 
-function readNamespaces(reader: RecordReader, codec: RecordCodec, table: InodeTable): void {
-  const { findings, sealer } = reader;
+function readNamespaces(reader: RecordReader, table: InodeTable): void {
+  const { findings } = reader;
   checkRoot(table, ROOT_INO, findings);
   reader.each(KEY.NAMESPACE, (key, sealed) => {
     const subject = subjectOf(key);
-    const plain = sealer.open(key, sealed);
-    const record = plain === undefined ? undefined : codec.decodeName(plain);
-    if (record === undefined) {
-      const what = 'the record of a namespace is not authentic, or cannot be understood';
+    const record = reader.name(key, sealed);
+    if (typeof record === 'string') {
+      const what = `the record of a namespace ${record}`;
       findings.add({ code: 'NAMESPACE_DAMAGED', what, inodes: [], subject });
       return;
     }
-    if (!isHashOf(reader, { key, at: 1 }, NO_INO, record.name)) {
+    if (!reader.isHashOf({ key, at: 1 }, NO_INO, record.name)) {
       const what = 'the record of a namespace lies where another one belongs';
       findings.add({ code: 'NAMESPACE_DAMAGED', what, inodes: [record.ino], subject });
     }
@@ -211,19 +207,15 @@ export function linksOf(table: InodeTable, row: number): number {
   return isNamed ? 2 + table.subdirectories[row] : 0;
 }
 
-function readCounters(
-  reader: RecordReader,
-  codec: RecordCodec,
-  expected: Counters,
-): Counters | undefined {
-  const sealed = reader.get(COUNTERS_KEY);
-  const plain = sealed === undefined ? undefined : reader.sealer.open(COUNTERS_KEY, sealed);
-  const counters = plain === undefined ? undefined : codec.decodeCounters(plain);
+function readCounters(reader: RecordReader, expected: Counters): Counters | undefined {
+  const counters = reader.counters();
   const add = (code: 'COUNTERS_DAMAGED' | 'COUNTERS_WRONG', what: string): void =>
     reader.findings.add({ code, what, inodes: [], subject: subjectOf(COUNTERS_KEY) });
-  if (counters === undefined) {
-    add('COUNTERS_DAMAGED', `the counters ${sealed === undefined ? 'are missing' : 'are damaged'}`);
-  } else if (counters.nextIno < expected.nextIno) {
+  if (counters === undefined || typeof counters === 'string') {
+    add('COUNTERS_DAMAGED', `the record of the counters ${counters ?? 'is missing'}`);
+    return undefined;
+  }
+  if (counters.nextIno < expected.nextIno) {
     add('COUNTERS_WRONG', `the next inode would get number ${counters.nextIno}, which is taken`);
   } else if (Math.abs(counters.inodes - expected.inodes) > COUNTERS_SLACK) {
     const { inodes } = counters;

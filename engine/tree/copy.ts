@@ -1,7 +1,7 @@
 import { REGION_BYTES } from '../layout.ts';
 import { regionAt } from './content.ts';
 import { ERRNO } from './errno.ts';
-import { regionOf, regionsOf } from './keys.ts';
+import { regionsOf } from './keys.ts';
 import type { Session } from './session.ts';
 import type { ContentChange, Errno, Extent } from './types.ts';
 
@@ -27,32 +27,25 @@ export function copiedContent(session: Session, range: CopiedRange): ContentChan
   if (keepsInline(session, range)) return ERRNO.EOPNOTSUPP;
   const changes: ContentChange[] = [{ kind: 'discard', offset: to, length }];
   const end = from + length;
-  let errno = 0;
-  session.scan(regionsOf(source, regionAt(from), regionAt(end - 1) + 1), (key, sealed) => {
-    const index = regionOf(key);
-    const plain = session.open(key, sealed);
-    const content =
-      typeof plain === 'number' ? undefined : session.codec.decodeRegion(plain, index);
-    if (content === undefined) {
-      errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no content');
-    } else if ('inline' in content) {
-      errno = ERRNO.EOPNOTSUPP;
-    } else {
-      for (const extent of content.extents)
-        addMoved(changes, extent, { from, end, shift: to - from });
-    }
-    return errno === 0;
+  const shift = to - from;
+  let isInline = false;
+  const regions = regionsOf(source, regionAt(from), regionAt(end - 1) + 1);
+  const errno = session.scanRegions(regions, (content) => {
+    isInline = 'inline' in content;
+    if ('inline' in content) return false;
+    for (const extent of content.extents) addMoved(changes, extent, { from, end, shift });
+    return true;
   });
-  return errno !== 0 ? errno : changes;
+  if (errno !== 0) return errno;
+  return isInline ? ERRNO.EOPNOTSUPP : changes;
 }
 
 /** Whether the target has bytes in the tree that would remain beside extents. */
 function keepsInline(session: Session, { target, to, length }: CopiedRange): boolean {
   if (to >= REGION_BYTES) return false;
-  const plain = session.get(session.keys.region(target, 0));
-  if (plain === undefined || typeof plain === 'number') return false;
-  const content = session.codec.decodeRegion(plain, 0);
-  if (content === undefined || !('inline' in content)) return false;
+  const content = session.getRegion(session.keys.region(target, 0));
+  if (content === undefined || typeof content === 'number') return false;
+  if (!('inline' in content)) return false;
   return to > 0 || length < content.inline.length;
 }
 

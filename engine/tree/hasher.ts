@@ -232,16 +232,8 @@ export class TreeHasher {
 
   /** Reads some names; the range that follows, undefined at the end, or an errno. */
   #names(range: KeyRange, names: NameRecord[]): KeyRange | Errno | undefined {
-    const session = this.#session;
-    let errno = 0;
     let next: KeyRange | undefined;
-    session.scan(range, (key, sealed) => {
-      const plain = session.open(key, sealed);
-      const record = typeof plain === 'number' ? undefined : session.codec.decodeName(plain);
-      if (record === undefined) {
-        errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no name');
-        return false;
-      }
+    const errno = this.#session.scanNames(range, (record, key) => {
       names.push(record);
       if (names.length < BATCH) return true;
       next = allBehind(key);
@@ -303,30 +295,17 @@ export class TreeHasher {
   /** Reads the region of a small file: a look-up, which costs less than a search. */
   #onlyRegion(ino: number, regions: Region[]): Errno | undefined {
     const session = this.#session;
-    const key = session.keys.region(ino, 0);
-    const plain = session.get(key);
-    if (plain === undefined || typeof plain === 'number') return plain;
-    const content = session.codec.decodeRegion(plain, 0);
-    if (content === undefined) return session.damaged(key, 'is no content');
+    const content = session.getRegion(session.keys.region(ino, 0));
+    if (content === undefined || typeof content === 'number') return content;
     regions.push({ index: 0, content });
     return undefined;
   }
 
   /** Reads some regions; the range that follows, undefined at the end, or an errno. */
   #regions(range: KeyRange, regions: Region[]): KeyRange | Errno | undefined {
-    const session = this.#session;
-    let errno = 0;
     let next: KeyRange | undefined;
-    session.scan(range, (key, sealed) => {
-      const index = regionOf(key);
-      const plain = session.open(key, sealed);
-      const content =
-        typeof plain === 'number' ? undefined : session.codec.decodeRegion(plain, index);
-      if (content === undefined) {
-        errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no content');
-        return false;
-      }
-      regions.push({ index, content });
+    const errno = this.#session.scanRegions(range, (content, key) => {
+      regions.push({ index: regionOf(key), content });
       if (regions.length < BATCH) return true;
       next = allBehind(key);
       return false;
@@ -354,20 +333,11 @@ export class TreeHasher {
   }
 
   #addXattrs(ino: number, sum: SetSum): Errno {
-    const session = this.#session;
-    let errno = 0;
-    session.scan(allOfInode(KEY.XATTR, ino), (key, sealed) => {
-      const plain = session.open(key, sealed);
-      const record = typeof plain === 'number' ? undefined : session.codec.decodeXattr(plain);
-      if (record === undefined) {
-        errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no attribute');
-        return false;
-      }
-      const name = Uint8Array.of(PART.XATTR, record.name.length);
-      sum.add(this.#digest.hash(Buffer.concat([name, record.name, record.value])));
+    return this.#session.scanXattrs(allOfInode(KEY.XATTR, ino), ({ name, value }) => {
+      const head = Uint8Array.of(PART.XATTR, name.length);
+      sum.add(this.#digest.hash(Buffer.concat([head, name, value])));
       return true;
     });
-    return errno;
   }
 }
 

@@ -44,7 +44,7 @@ function putU64(view: DataView, offset: number, value: number): void {
 }
 
 /** The number at `offset` of a key. */
-export function u64At(key: Uint8Array, offset: number): number {
+function u64At(key: Uint8Array, offset: number): number {
   const high =
     key[offset] * 2 ** 24 + (key[offset + 1] << 16) + (key[offset + 2] << 8) + key[offset + 3];
   const low =

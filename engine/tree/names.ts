@@ -19,7 +19,7 @@ export const NAME_BYTES_MAX: 255 = 255;
 /** Bytes of the longest symbolic link target: PATH_MAX without its end. */
 export const TARGET_BYTES_MAX: 4095 = 4095;
 /** Names that one file may have; what ext4 allows, so that programs which rely on EMLINK see it. */
-export const LINKS_MAX: 65_000 = 65_000;
+const LINKS_MAX = 65_000;
 /** Size that a directory shows, in bytes. */
 export const DIRECTORY_BYTES: 4096 = 4096;
 
@@ -54,14 +54,12 @@ export function findName(session: Session, parent: number, name: Uint8Array): Re
   const hash = session.nameHash(parent, name);
   if (session.isHashedMissing) return ERRNO.ENOENT;
   const key = session.keys.name(parent, hash);
-  const plain = session.get(key);
-  if (plain === undefined) {
+  const record = session.getName(key);
+  if (record === undefined) {
     session.isHashedMissing = true;
     return ERRNO.ENOENT;
   }
-  if (typeof plain === 'number') return plain;
-  const record = session.codec.decodeName(plain);
-  return record === undefined ? session.damaged(key, 'is no name') : { key, record };
+  return typeof record === 'number' ? record : { key, record };
 }
 
 /** The directory that a name is to be made in: it must be one, and must not be removed. */
@@ -295,18 +293,9 @@ export function readdir(
 ): Errno {
   const directory = loadParent(session, ino);
   if (typeof directory === 'number') return directory;
-  let errno = 0;
-  session.scan(namesBehind(ino, cookie), (key, sealed) => {
-    const entryCookie = cookieOf(key);
-    const plain = session.open(key, sealed);
-    const record = typeof plain === 'number' ? undefined : session.codec.decodeName(plain);
-    if (record === undefined) {
-      errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no name');
-      return false;
-    }
-    return visit({ name: record.name, ino: record.ino, type: record.type, cookie: entryCookie });
-  });
-  return errno;
+  return session.scanNames(namesBehind(ino, cookie), ({ name, ino: entry, type }, key) =>
+    visit({ name, ino: entry, type, cookie: cookieOf(key) }),
+  );
 }
 
 /** Calls `visit` for each inode that no name leads to, until it returns false. */

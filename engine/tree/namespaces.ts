@@ -6,7 +6,7 @@ import { S_IFDIR } from './mode.ts';
 import { DIRECTORY_BYTES } from './names.ts';
 import { type Inode, NO_BYTES, ROOT_INO } from './records.ts';
 import type { Session } from './session.ts';
-import type { Errno, Owner, Result, Time } from './types.ts';
+import type { Owner, Result, Time } from './types.ts';
 
 /**
  * Namespaces: trees beside one another in one store, each with a root directory of its own. Nothing
@@ -58,8 +58,9 @@ export function open(
     return ERRNO.EINVAL;
   }
   const key = session.keys.namespace(session.nameHash(NO_INO, name));
-  const plain = session.get(key);
-  if (plain !== undefined) return typeof plain === 'number' ? plain : decode(session, key, plain);
+  const known = session.getName(key);
+  if (typeof known === 'number') return known;
+  if (known !== undefined) return { name: known.name, root: known.ino };
   const root = session.allocate();
   if (root === undefined) return ERRNO.EIO;
   session.save(newRoot(root, owner, now));
@@ -67,22 +68,12 @@ export function open(
   return { name: new Uint8Array(name), root };
 }
 
-function decode(session: Session, key: Uint8Array, plain: Uint8Array): Namespace | Errno {
-  const record = session.codec.decodeName(plain);
-  if (record === undefined) return session.damaged(key, 'is no namespace');
-  return { name: record.name, root: record.ino };
-}
-
 /** All namespaces: the default one, then the others in the order of their names. */
 export function list(session: Session): Result<Namespace[]> {
   const found: Namespace[] = [];
-  let errno = 0;
-  session.scan(allOf(KEY.NAMESPACE), (key, sealed) => {
-    const plain = session.open(key, sealed);
-    const namespace = typeof plain === 'number' ? plain : decode(session, key, plain);
-    if (typeof namespace === 'number') errno = namespace;
-    else found.push(namespace);
-    return errno === 0;
+  const errno = session.scanNames(allOf(KEY.NAMESPACE), (record) => {
+    found.push({ name: record.name, root: record.ino });
+    return true;
   });
   if (errno !== 0) return errno;
   return [DEFAULT, ...found.sort((a, b) => Buffer.compare(a.name, b.name))];

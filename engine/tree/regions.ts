@@ -23,24 +23,13 @@ export interface ContentUpdate {
 export function region(session: Session, ino: number, index: number): Result<RegionContent> {
   const inode = loadFile(session, ino);
   if (typeof inode === 'number') return inode;
-  return loadRegion(session, ino, index) ?? { extents: [] };
+  return session.getRegion(session.keys.region(ino, index)) ?? { extents: [] };
 }
 
 export function loadFile(session: Session, ino: number): Inode | Errno {
   const inode = session.load(ino);
   if (typeof inode === 'number' || isRegular(inode)) return inode;
   return isDirectory(inode) ? ERRNO.EISDIR : ERRNO.EINVAL;
-}
-
-function loadRegion(
-  session: Session,
-  ino: number,
-  index: number,
-): RegionContent | Errno | undefined {
-  const key = session.keys.region(ino, index);
-  const plain = session.get(key);
-  if (plain === undefined || typeof plain === 'number') return plain;
-  return session.codec.decodeRegion(plain, index) ?? session.damaged(key, 'is no content');
 }
 
 /**
@@ -196,11 +185,8 @@ class Drafts {
 
   /** Bytes that a stored region holds; none when it is damaged, since it will be gone. */
   #held(key: Uint8Array, sealed: Uint8Array): number {
-    const plain = this.#session.open(key, sealed);
-    if (typeof plain === 'number') return 0;
-    const content = this.#session.codec.decodeRegion(plain, 0);
-    if (content === undefined) return 0;
-    return 'inline' in content ? content.inline.length : bytesOf(content.extents);
+    const content = this.#session.openRegion(key, sealed);
+    return typeof content === 'number' ? 0 : bytesIn(content);
   }
 
   #draft(index: number): Draft | Errno {
@@ -208,10 +194,10 @@ class Drafts {
     if (known !== undefined) return known;
     const stored = this.#regions.has(index)
       ? undefined
-      : loadRegion(this.#session, this.#ino, index);
+      : this.#session.getRegion(this.#session.keys.region(this.#ino, index));
     if (typeof stored === 'number') return stored;
     if (stored !== undefined && !this.#emptied) {
-      this.#heldBefore += 'inline' in stored ? stored.inline.length : bytesOf(stored.extents);
+      this.#heldBefore += bytesIn(stored);
     }
     const draft: Draft =
       stored !== undefined && 'inline' in stored
@@ -220,6 +206,11 @@ class Drafts {
     this.#regions.set(index, draft);
     return draft;
   }
+}
+
+/** Bytes that a region holds. */
+function bytesIn(content: RegionContent): number {
+  return 'inline' in content ? content.inline.length : bytesOf(content.extents);
 }
 
 /** Bytes that the extents hold. */

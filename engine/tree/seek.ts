@@ -1,9 +1,10 @@
 import { REGION_BYTES } from '../layout.ts';
+import { regionAt } from './content.ts';
 import { ERRNO } from './errno.ts';
 import { regionOf, regionsOf } from './keys.ts';
 import { loadFile } from './regions.ts';
 import type { Session } from './session.ts';
-import type { Errno, RegionContent, Result } from './types.ts';
+import type { RegionContent, Result } from './types.ts';
 
 /**
  * Regions without a hole that one search passes, so that a huge file does not hold up the worker;
@@ -26,17 +27,8 @@ export function seek(
   if (typeof inode === 'number') return inode;
   if (offset < 0 || offset >= inode.size) return ERRNO.ENXIO;
   const search = new Search(offset, wanted);
-  let errno: Errno = 0;
-  const range = regionsOf(ino, Math.floor(offset / REGION_BYTES), Infinity);
-  session.scan(range, (key, sealed) => {
-    const index = regionOf(key);
-    const plain = session.open(key, sealed);
-    const content =
-      typeof plain === 'number' ? undefined : session.codec.decodeRegion(plain, index);
-    if (content !== undefined) return search.pass(content, index);
-    errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no content');
-    return false;
-  });
+  const range = regionsOf(ino, regionAt(offset), Infinity);
+  const errno = session.scanRegions(range, (content, key) => search.pass(content, regionOf(key)));
   if (errno !== 0) return errno;
   const found = wanted === 'data' ? search.found : (search.found ?? search.position);
   if (found === undefined || (wanted === 'data' && found >= inode.size)) return ERRNO.ENXIO;

@@ -1,8 +1,8 @@
 import type { Kv, Transaction } from '../kv/kv.ts';
 import { ERRNO } from './errno.ts';
-import { COUNTERS_KEY, type KeyMaker, NAME_HASH_BYTES } from './keys.ts';
-import type { Counters, Inode, RecordCodec } from './records.ts';
-import type { Errno, Sealer } from './types.ts';
+import { COUNTERS_KEY, type KeyMaker, type KeyRange, NAME_HASH_BYTES, regionOf } from './keys.ts';
+import type { Counters, Inode, NameRecord, RecordCodec, XattrRecord } from './records.ts';
+import type { Errno, RegionContent, Sealer } from './types.ts';
 
 /** Decoded inodes that stay in memory, in each of two generations. */
 const CACHE_GENERATION_MAX = 32_768;
@@ -114,11 +114,81 @@ export class Session {
       transaction === undefined
         ? this.#kv.read((snapshot) => snapshot.get(key))
         : transaction.get(key);
-    return sealed === undefined ? undefined : this.open(key, sealed);
+    return sealed === undefined ? undefined : this.#open(key, sealed);
+  }
+
+  /** The name, or namespace, under `key`: undefined when there is none, EIO when it is damaged. */
+  getName(key: Uint8Array): NameRecord | Errno | undefined {
+    const plain = this.get(key);
+    return plain === undefined || typeof plain === 'number' ? plain : this.#name(key, plain);
+  }
+
+  /** The content of a region under `key`, likewise. */
+  getRegion(key: Uint8Array): RegionContent | Errno | undefined {
+    const plain = this.get(key);
+    return plain === undefined || typeof plain === 'number' ? plain : this.#region(key, plain);
+  }
+
+  /** The extended attribute under `key`, likewise. */
+  getXattr(key: Uint8Array): XattrRecord | Errno | undefined {
+    const plain = this.get(key);
+    return plain === undefined || typeof plain === 'number' ? plain : this.#xattr(key, plain);
+  }
+
+  /** Opens a sealed region, for who scans with `scan`: EIO when it is damaged. */
+  openRegion(key: Uint8Array, sealed: Uint8Array): RegionContent | Errno {
+    const plain = this.#open(key, sealed);
+    return typeof plain === 'number' ? plain : this.#region(key, plain);
+  }
+
+  /**
+   * Visits the names, or namespaces, of a range in key order until `visit` returns false. EIO when
+   * one is damaged: nothing behind it is visited.
+   */
+  scanNames(range: KeyRange, visit: (record: NameRecord, key: Uint8Array) => boolean): Errno {
+    return this.#scanRecords(range, this.#name, visit);
+  }
+
+  /** Visits the content of a range of regions, likewise. */
+  scanRegions(range: KeyRange, visit: (content: RegionContent, key: Uint8Array) => boolean): Errno {
+    return this.#scanRecords(range, this.#region, visit);
+  }
+
+  /** Visits the extended attributes of a range, likewise. */
+  scanXattrs(range: KeyRange, visit: (record: XattrRecord, key: Uint8Array) => boolean): Errno {
+    return this.#scanRecords(range, this.#xattr, visit);
+  }
+
+  #scanRecords<T extends object>(
+    range: KeyRange,
+    decode: (key: Uint8Array, plain: Uint8Array) => T | Errno,
+    visit: (record: T, key: Uint8Array) => boolean,
+  ): Errno {
+    let errno = 0;
+    this.scan(range, (key, sealed) => {
+      const plain = this.#open(key, sealed);
+      const record = typeof plain === 'number' ? plain : decode.call(this, key, plain);
+      if (typeof record !== 'number') return visit(record, key);
+      errno = record;
+      return false;
+    });
+    return errno;
+  }
+
+  #name(key: Uint8Array, plain: Uint8Array): NameRecord | Errno {
+    return this.codec.decodeName(plain) ?? this.damaged(key, 'is no name');
+  }
+
+  #region(key: Uint8Array, plain: Uint8Array): RegionContent | Errno {
+    return this.codec.decodeRegion(plain, regionOf(key)) ?? this.damaged(key, 'is no content');
+  }
+
+  #xattr(key: Uint8Array, plain: Uint8Array): XattrRecord | Errno {
+    return this.codec.decodeXattr(plain) ?? this.damaged(key, 'is no attribute');
   }
 
   /** Opens a sealed value: EIO when it is not authentic. */
-  open(key: Uint8Array, sealed: Uint8Array): Uint8Array | Errno {
+  #open(key: Uint8Array, sealed: Uint8Array): Uint8Array | Errno {
     return this.#sealer.open(key, sealed) ?? this.damaged(key, 'is not authentic');
   }
 
@@ -140,10 +210,7 @@ export class Session {
   }
 
   /** Visits sealed values in key order; see {@link Transaction.scan}. */
-  scan(
-    range: { from: Uint8Array; to: Uint8Array },
-    visit: (key: Uint8Array, sealed: Uint8Array) => boolean,
-  ): void {
+  scan(range: KeyRange, visit: (key: Uint8Array, sealed: Uint8Array) => boolean): void {
     if (this.#transaction !== undefined) {
       this.#transaction.scan(range.from, range.to, visit);
     } else {

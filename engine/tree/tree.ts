@@ -271,7 +271,7 @@ export class Tree {
 }
 
 /** The system's clock; its resolution is a millisecond, finer than the kernel's own for files. */
-function systemTime(): Time {
+export function systemTime(): Time {
   const milliseconds = Date.now();
   const seconds = Math.floor(milliseconds / 1000);
   return { seconds, nanoseconds: (milliseconds - seconds * 1000) * 1_000_000 };

@@ -16,9 +16,9 @@ export const XATTR = {
 /** Bytes of the longest name of an attribute. */
 export const XATTR_NAME_BYTES_MAX: 255 = 255;
 /** Bytes of the largest value. */
-export const XATTR_VALUE_BYTES_MAX: 65_536 = 65_536;
+const XATTR_VALUE_BYTES_MAX = 65_536;
 /** Bytes of all names of an inode with their ends: the largest list that the kernel hands on. */
-export const XATTR_LIST_BYTES_MAX: 65_536 = 65_536;
+const XATTR_LIST_BYTES_MAX = 65_536;
 
 /**
  * The kernel checks modes, not access control lists; so that nobody relies on them, there are
@@ -42,11 +42,8 @@ function find(session: Session, ino: number, name: Uint8Array): Result<Found> {
   const errno = checkXattrName(name);
   if (errno !== 0) return errno;
   const key = session.keys.xattr(ino, session.nameHash(ino, name));
-  const plain = session.get(key);
-  if (plain === undefined) return ERRNO.ENODATA;
-  if (typeof plain === 'number') return plain;
-  const record = session.codec.decodeXattr(plain);
-  return record === undefined ? session.damaged(key, 'is no attribute') : { key, record };
+  const record = session.getXattr(key) ?? ERRNO.ENODATA;
+  return typeof record === 'number' ? record : { key, record };
 }
 
 export function getxattr(session: Session, ino: number, name: Uint8Array): Result<Uint8Array> {
@@ -105,14 +102,7 @@ export function listxattr(session: Session, ino: number): Result<Uint8Array> {
   if (typeof inode === 'number') return inode;
   const parts: Uint8Array[] = [];
   const end = Uint8Array.of(0);
-  let errno = 0;
-  session.scan(allOfInode(KEY.XATTR, ino), (key, sealed) => {
-    const plain = session.open(key, sealed);
-    const record = typeof plain === 'number' ? undefined : session.codec.decodeXattr(plain);
-    if (record === undefined) {
-      errno = typeof plain === 'number' ? plain : session.damaged(key, 'is no attribute');
-      return false;
-    }
+  const errno = session.scanXattrs(allOfInode(KEY.XATTR, ino), (record) => {
     parts.push(record.name, end);
     return true;
   });

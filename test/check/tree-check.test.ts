@@ -73,7 +73,7 @@ function check({ kv, sealer }: Fixture): CheckedTree {
 function told(fixture: Fixture, checked: CheckedTree = check(fixture)): string[] {
   const reader = new RecordReader(fixture, new Findings());
   const { findings, inodes } = checked;
-  const paths = new Paths({ reader, codec, inodes }, findings.list);
+  const paths = new Paths({ reader, inodes }, findings.list);
   return findings.list.map((each) => [each.code, ...paths.of(each)].join(' ')).sort();
 }
 

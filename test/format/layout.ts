@@ -3,7 +3,6 @@
 export const HEADER_BYTES = 64 as const;
 export const TAG_BYTES = 16 as const;
 export const SEGMENT_BYTES = 16_384 as const;
-export const ID_BYTES = 32 as const;
 /** Bytes of the header before its check. */
 export const FIELDS_BYTES = 48 as const;
 const CHUNK_BYTES_MAX = 64 * 1_048_576;

@@ -17,6 +17,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { errnoOf } from '../support/errno-of.ts';
 import { mountTest } from '../support/family.ts';
 import {
   destroyMount,
@@ -31,16 +32,6 @@ const run = promisify(execFile);
 
 function flagsOf(...names: string[]): string[] {
   return names.flatMap((name) => ['--namespace', name]);
-}
-
-/** The errno that a call fails with. */
-async function errnoOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? String(error);
-  }
-  return 'none';
 }
 
 /** Mounts of one store, one after another, each with namespaces of its own. */

@@ -21,6 +21,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { errnoOf } from '../support/errno-of.ts';
 import { mountTest } from '../support/family.ts';
 import { TEST_KEY, temporaryDirectory, withMount } from '../support/mount.ts';
 import { TreeHash } from '../support/tree-hash.ts';
@@ -32,15 +33,6 @@ const NEVER = ['-o', 'commit_interval=0'];
 /** What a control file reads. */
 function read(dir: string, name: string): Promise<string> {
   return readFile(join(dir, '.millrace', name), 'utf8');
-}
-
-async function errnoOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? String(error);
-  }
-  return 'none';
 }
 
 mountTest('the control directory is hidden, and what it holds can be looked up', async () => {

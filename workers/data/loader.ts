@@ -1,7 +1,7 @@
 /** Asks the tree worker what is stored of a region: QUERY goes out, KNOWN for each extent and LOADED come back. */
 import { descriptor, kind, REGION_BYTES, TREE_WORKER } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
-import { type Commands, doubleAt, Message, regionAt } from '../commands.ts';
+import { type Commands, extentAt, Message, regionAt } from '../commands.ts';
 import type { Region } from './region.ts';
 import type { RegionTable } from './region-table.ts';
 
@@ -31,13 +31,7 @@ export class Loader {
     const words = this.#words;
     const region = this.loading(word);
     if (region === undefined) return;
-    region.arrived.push({
-      offset: doubleAt(words, word + descriptor.OFFSET),
-      length: words[word + descriptor.LENGTH],
-      chunkLength: words[word + descriptor.A],
-      chunkOffset: words[word + descriptor.B],
-      id: words.slice(word + descriptor.PAYLOAD, word + descriptor.WORDS),
-    });
+    region.arrived.push(extentAt(words, word));
   }
 
   /** The region that the descriptor at `word` is about, if it waits for an answer: it may be forgotten by now. */

@@ -8,7 +8,7 @@ import { descriptor, INLINE_BYTES, kind } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
 import type { ContentChange, Extent } from '../../engine/tree/types.ts';
-import { type Commands, doubleAt, Message } from '../commands.ts';
+import { type Commands, extentAt, Message } from '../commands.ts';
 import type { Barriers } from './barrier.ts';
 import type { OpenInode, Slots } from './slots.ts';
 import type { Turn } from './turn.ts';
@@ -62,13 +62,7 @@ export class Commits {
   /** A data worker has stored a part of a file; the descriptor begins at `word`. */
   extent(word: number): void {
     const { words } = this.#memory;
-    this.addExtent(words[word + descriptor.INODE], {
-      offset: doubleAt(words, word + descriptor.OFFSET),
-      length: words[word + descriptor.LENGTH],
-      chunkLength: words[word + descriptor.A],
-      chunkOffset: words[word + descriptor.B],
-      id: words.slice(word + descriptor.PAYLOAD, word + descriptor.WORDS),
-    });
+    this.addExtent(words[word + descriptor.INODE], extentAt(words, word));
   }
 
   /** The inode's inline cell holds `bytes` bytes that replace region 0; the data worker learns that it is free again. */

@@ -13,14 +13,12 @@ import { repairTree } from '../../engine/check/repair.ts';
 import { type CheckedTree, checkTree } from '../../engine/check/tree-check.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
 import type { ScrubReport } from '../../engine/native.ts';
-import { RecordCodec } from '../../engine/tree/records.ts';
+import { systemTime } from '../../engine/tree/tree.ts';
 import { VaultSealer } from '../tree/sealer.ts';
 import type { CheckOutcome, CheckTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
 import { addChunkFindings } from './chunk-findings.ts';
 import { chunkCounts, ExtentReferences } from './chunk-references.ts';
 import { RECORDS_PER_REPORT, REPORT_MS, withTree } from './tree-file.ts';
-
-const MILLISECONDS = 1000;
 
 /** Checks a store and, when that is asked for, repairs its tree. */
 export function checkStore(task: CheckTask): Promise<CheckOutcome | UpkeepFailure> {
@@ -31,7 +29,6 @@ class StoreCheck {
   readonly #task: CheckTask;
   readonly #kv: Kv;
   readonly #sealer: VaultSealer;
-  readonly #codec = new RecordCodec();
   #references: ExtentReferences;
   #records = 0;
 
@@ -78,16 +75,8 @@ class StoreCheck {
   }
 
   #repair(checked: CheckedTree): void {
-    const milliseconds = Date.now();
-    const seconds = Math.floor(milliseconds / MILLISECONDS);
-    const nanoseconds = (milliseconds % MILLISECONDS) * 1_000_000;
     const { owner } = this.#task;
-    repairTree(checked, {
-      kv: this.#kv,
-      sealer: this.#sealer,
-      owner,
-      now: { seconds, nanoseconds },
-    });
+    repairTree(checked, { kv: this.#kv, sealer: this.#sealer, owner, now: systemTime() });
   }
 
   async #checkChunks(checked: CheckedTree): Promise<ScrubReport> {
@@ -95,7 +84,7 @@ class StoreCheck {
     const timer = setInterval(() => this.#tell(), REPORT_MS);
     try {
       const report = await references.scrub(this.#task.threads);
-      addChunkFindings(report, checked.findings, { reader: this.#reader(), codec: this.#codec });
+      addChunkFindings(report, checked.findings, this.#reader());
       return report;
     } finally {
       clearInterval(timer);
@@ -108,7 +97,7 @@ class StoreCheck {
   }
 
   #paths({ inodes, findings }: CheckedTree): Paths {
-    return new Paths({ reader: this.#reader(), codec: this.#codec, inodes }, findings.list);
+    return new Paths({ reader: this.#reader(), inodes }, findings.list);
   }
 
   #outcome(

@@ -2,8 +2,7 @@ import { Buffer } from 'node:buffer';
 import { type FindingCode, type Findings, FINDINGS_MAX } from '../../engine/check/finding.ts';
 import type { RecordReader } from '../../engine/check/reader.ts';
 import type { ChunkFlaw, ScrubReport } from '../../engine/native.ts';
-import { inodeOf, KEY, regionOf } from '../../engine/tree/keys.ts';
-import type { RecordCodec } from '../../engine/tree/records.ts';
+import { inodeOf, KEY } from '../../engine/tree/keys.ts';
 import type { Extent } from '../../engine/tree/types.ts';
 
 /** Files that are named for one chunk. */
@@ -37,7 +36,7 @@ interface Damaged {
 export function addChunkFindings(
   report: ScrubReport,
   findings: Findings,
-  { reader, codec }: { reader: RecordReader; codec: RecordCodec },
+  reader: RecordReader,
 ): void {
   if (report.damaged === 0) return;
   const all = new Map<string, Damaged>();
@@ -45,9 +44,8 @@ export function addChunkFindings(
     all.set(nameOf(flaw.id, flaw.plainBytes), { flaw, inodes: new Set(), bytes: 0 });
   }
   reader.each(KEY.REGION, (key, sealed) => {
-    const plain = reader.sealer.open(key, sealed);
-    const content = plain === undefined ? undefined : codec.decodeRegion(plain, regionOf(key));
-    if (content === undefined || 'inline' in content) return;
+    const content = reader.region(key, sealed);
+    if (typeof content === 'string' || 'inline' in content) return;
     for (const extent of content.extents) {
       const damaged = all.get(nameOf(hexOf(extent), extent.chunkLength));
       if (damaged === undefined) continue;
