@@ -38,6 +38,17 @@ export interface Native {
    */
   contentId(engine: number, pieces: Uint32Array): Promise<Buffer>;
   ChunkReferences: new (engine: number) => ChunkReferences;
+  /**
+   * Looks at every page of an LMDB file that is in use, before LMDB follows what is in it. `metas`
+   * are meta pages to begin from in place of the file's own. Throws when the file cannot be opened.
+   */
+  surveyPages(path: string, metas?: Uint8Array): PageSurvey;
+  /**
+   * Every record of such a file that can still be read, in blocks: bytes of the key u16, bytes of
+   * the value u32 (little-endian), key, value. A key may come twice; the first is the newer one.
+   * Memory: all records.
+   */
+  salvagePages(path: string, metas?: Uint8Array): Buffer[];
   space(engine: number): number[];
   needsSync(engine: number): boolean;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;
@@ -89,6 +100,16 @@ export interface ChunkReferences {
   scrub(threads: number): Promise<ScrubReport>;
   /** Deletes what is not among them and older than so many seconds. */
   sweep(graceSeconds: number, dryRun: boolean): Promise<SweepReport>;
+}
+
+/** What a survey of the pages of an LMDB file found. */
+export interface PageSurvey {
+  /** Flaws; the first 1000 of them are named. */
+  flawed: number;
+  flaws: { page: number; what: string }[];
+  /** The transaction whose state was read; 0 where there is none. */
+  transaction: number;
+  records: number;
 }
 
 /** What a scrub found: objects, and their bytes. */

@@ -29,7 +29,7 @@ export interface StoreCheckReport extends CheckOutcome {
 }
 
 /**
- * Checks the tree of a store and its chunks. Memory: 57 bytes for each inode and 72 for each chunk,
+ * Checks the tree of a store and its chunks. Memory: 61 bytes for each inode and 72 for each chunk,
  * and up to two and a half times as much for moments.
  *
  * Throws MillraceError: as `storeNamespaces`, and STORE_DAMAGED where the tree cannot be read at

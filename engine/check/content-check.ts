@@ -139,14 +139,22 @@ function checkAllocated({ reader, inodes: table }: Belongings): void {
   }
 }
 
-/** Checks extended attributes. */
+/** Checks extended attributes, and how many inodes count. */
 export function checkAttributes({ reader, inodes: table }: Belongings): void {
   let last = 0;
+  let row = -1;
+  let counts = false;
   reader.each(KEY.XATTR, (key, sealed) => {
     const ino = inodeOf(key);
     const subject = subjectOf(key);
     const inodes = [ino];
-    if (ino !== last && table.find(ino) < 0) {
+    if (ino !== last) {
+      row = table.find(ino);
+      // Attributes that an older version did not count are no finding.
+      counts = row >= 0 && table.xattrs[row] !== 0;
+    }
+    if (counts) table.xattrs[row]--;
+    if (ino !== last && row < 0) {
       const what = `there are extended attributes of inode ${ino}, which is not there`;
       reader.findings.add({ code: 'XATTR_STRAY', what, inodes, subject });
     }
@@ -158,4 +166,22 @@ export function checkAttributes({ reader, inodes: table }: Belongings): void {
     const what = `the record of an extended attribute ${how}`;
     reader.findings.add({ code: 'XATTR_DAMAGED', what, inodes, subject });
   });
+  checkCounts(reader, table);
+}
+
+/** Inodes that count other attributes than they have. */
+function checkCounts(reader: RecordReader, table: InodeTable): void {
+  for (let row = 0; row < table.length; row++) {
+    const missing = table.xattrs[row];
+    if (missing === 0) continue;
+    const inodes = [table.ino[row]];
+    const subject = `i${table.ino[row]}`;
+    if (missing > 0) {
+      const what = `${missing} of its extended attributes are missing from the tree`;
+      reader.findings.add({ code: 'XATTR_MISSING', what, inodes, subject });
+    } else {
+      const what = `it has ${-missing} extended attributes more than it counts`;
+      reader.findings.add({ code: 'XATTR_COUNT_WRONG', what, inodes, subject });
+    }
+  }
 }

@@ -40,6 +40,8 @@ export type FindingCode =
   | 'ALLOCATED_WRONG'
   | 'XATTR_DAMAGED'
   | 'XATTR_STRAY'
+  | 'XATTR_MISSING'
+  | 'XATTR_COUNT_WRONG'
   | 'COUNTERS_DAMAGED'
   | 'COUNTERS_WRONG'
   | 'KEY_UNKNOWN'
@@ -104,6 +106,10 @@ export const ADVICE: Readonly<Record<FindingCode, string>> = {
   XATTR_DAMAGED: 'Copy the file, remove it, and set the attribute of the copy.',
   /** An extended attribute of an inode that is not there. */
   XATTR_STRAY: BACKUP,
+  /** An inode has fewer extended attributes than it counts. */
+  XATTR_MISSING: 'Set the attribute again; which one it was, a backup tells.',
+  /** An inode has more extended attributes than it counts. */
+  XATTR_COUNT_WRONG: REPAIR,
   /** The counters are missing or cannot be read. */
   COUNTERS_DAMAGED: REPAIR,
   /** The counters are not what the inodes say. */

@@ -21,7 +21,7 @@ const FIRST_ROWS = 1024;
 const GROWTH = 1.5;
 
 /**
- * All inodes of a store, in the order of their numbers, in columns. Memory: 57 bytes for each
+ * All inodes of a store, in the order of their numbers, in columns. Memory: 61 bytes for each
  * inode, two and a half times that for a moment when it grows. Threads: one.
  */
 export class InodeTable {
@@ -36,6 +36,8 @@ export class InodeTable {
   size: Float64Array = new Float64Array(FIRST_ROWS);
   /** What the record counts, less what was found in regions. */
   unaccounted: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Extended attributes that the record counts, less those that were found. */
+  xattrs: Int32Array = new Int32Array(FIRST_ROWS);
   /** Names that lead to it. */
   names: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Names of directories in it. */
@@ -86,6 +88,7 @@ export class InodeTable {
     this.namespace = larger(this.namespace, new Float64Array(rows));
     this.size = larger(this.size, new Float64Array(rows));
     this.unaccounted = larger(this.unaccounted, new Float64Array(rows));
+    this.xattrs = larger(this.xattrs, new Int32Array(rows));
     this.names = larger(this.names, new Uint32Array(rows));
     this.subdirectories = larger(this.subdirectories, new Uint32Array(rows));
     this.above = larger(this.above, new Int32Array(rows));

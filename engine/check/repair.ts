@@ -97,11 +97,14 @@ class Repair {
       inodes.names[row] === 1 &&
       !inodes.has(row, STATE.ROOT) &&
       inodes.ino[above] !== inodes.parent[row];
-    if (nlink === inodes.nlink[row] && extra === 0 && !isWronglyPlaced) return;
+    const moreXattrs = Math.max(0, -inodes.xattrs[row]);
+    const isRight = nlink === inodes.nlink[row] && extra === 0 && moreXattrs === 0;
+    if (isRight && !isWronglyPlaced) return;
     this.#change(ino, (inode) => ({
       ...inode,
       nlink,
       allocated: inode.allocated + extra,
+      xattrs: inode.xattrs + moreXattrs,
       parent: isWronglyPlaced ? inodes.ino[above] : inode.parent,
     }));
   }

@@ -91,6 +91,7 @@ function readInodes(reader: RecordReader, table: InodeTable): void {
     table.namespace[row] = inode.namespace;
     table.size[row] = inode.size;
     table.unaccounted[row] = inode.allocated;
+    table.xattrs[row] = inode.xattrs;
   });
 }
 

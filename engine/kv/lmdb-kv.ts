@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer';
+import { existsSync } from 'node:fs';
 import { open, type RootDatabase } from 'lmdb';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
@@ -46,6 +47,8 @@ export interface LmdbKvOptions {
   path: string;
   /** Names this run of the machine; the kernel's boot id unless given. */
   bootId?: string;
+  /** Called with the path before LMDB opens the file, and only where there is one; may throw. */
+  inspect?: ((path: string) => void) | undefined;
 }
 
 /**
@@ -110,9 +113,10 @@ export class LmdbKv implements Kv, Transaction {
    * Opens the file, making it when there is none, and brings it back to its last sync after a
    * power loss.
    */
-  static async open({ path, bootId }: LmdbKvOptions): Promise<LmdbKv> {
+  static async open({ path, bootId, inspect }: LmdbKvOptions): Promise<LmdbKv> {
     const anchor = new Anchor(path, bootId);
     anchor.restore();
+    if (inspect !== undefined && existsSync(path)) inspect(path);
     const kv = new LmdbKv(openDatabase(path), anchor);
     await kv.sync();
     return kv;

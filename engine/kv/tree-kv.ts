@@ -4,9 +4,18 @@ import { WriteAheadLog } from './write-ahead-log.ts';
 
 /**
  * The Kv of a store's tree: the LMDB file at `path` behind its write-ahead log, with everything that an earlier process
- * promised. Nobody else may have it open. Throws STORE_IO and STORE_DAMAGED.
+ * promised. `inspect` is called before LMDB follows what is in the file. Nobody else may have it open. Throws STORE_IO
+ * and STORE_DAMAGED.
  */
-export async function openTreeKv(path: string): Promise<BufferedKv> {
-  const log = new WriteAheadLog({ paths: [`${path}-log0`, `${path}-log1`] });
-  return BufferedKv.open(await LmdbKv.open({ path }), log);
+export async function openTreeKv(
+  path: string,
+  inspect?: (path: string) => void,
+): Promise<BufferedKv> {
+  const log = new WriteAheadLog({ paths: treeLogPaths(path) });
+  return BufferedKv.open(await LmdbKv.open({ path, inspect }), log);
+}
+
+/** The files of the log of the tree at `path`. */
+export function treeLogPaths(path: string): [string, string] {
+  return [`${path}-log0`, `${path}-log1`];
 }

@@ -2,6 +2,7 @@ import { REGION_BYTES } from '../layout.ts';
 import { regionAt } from './content.ts';
 import { ERRNO } from './errno.ts';
 import { regionsOf } from './keys.ts';
+import { isDense, loadFile } from './regions.ts';
 import type { Session } from './session.ts';
 import type { ContentChange, Errno, Extent } from './types.ts';
 
@@ -24,20 +25,29 @@ export interface CopiedRange {
  */
 export function copiedContent(session: Session, range: CopiedRange): ContentChange[] | Errno {
   const { source, from, length, to } = range;
+  const inode = loadFile(session, source);
+  if (typeof inode === 'number') return inode;
   if (keepsInline(session, range)) return ERRNO.EOPNOTSUPP;
   const changes: ContentChange[] = [{ kind: 'discard', offset: to, length }];
   const end = from + length;
   const shift = to - from;
   let isInline = false;
+  let copied = 0;
   const regions = regionsOf(source, regionAt(from), regionAt(end - 1) + 1);
   const errno = session.scanRegions(regions, (content) => {
     isInline = 'inline' in content;
     if ('inline' in content) return false;
-    for (const extent of content.extents) addMoved(changes, extent, { from, end, shift });
+    for (const extent of content.extents) {
+      copied += addMoved(changes, extent, { from, end, shift });
+    }
     return true;
   });
   if (errno !== 0) return errno;
-  return isInline ? ERRNO.EOPNOTSUPP : changes;
+  if (isInline) return ERRNO.EOPNOTSUPP;
+  const lacks = isDense(inode) && copied < Math.min(end, inode.size) - from;
+  return lacks
+    ? session.damaged(session.keys.inode(source), 'counts bytes that are not there')
+    : changes;
 }
 
 /** Whether the target has bytes in the tree that would remain beside extents. */
@@ -49,18 +59,23 @@ function keepsInline(session: Session, { target, to, length }: CopiedRange): boo
   return to > 0 || length < content.inline.length;
 }
 
-/** Adds the part of an extent that lies in the range, where it goes, cut at the borders of regions there. */
+/**
+ * Adds the part of an extent that lies in the range, where it goes, cut at the borders of regions there. Yields its
+ * bytes.
+ */
 function addMoved(
   changes: ContentChange[],
   extent: Extent,
   { from, end, shift }: { from: number; end: number; shift: number },
-): void {
+): number {
+  const first = Math.max(extent.offset, from);
   const last = Math.min(extent.offset + extent.length, end);
-  for (let at = Math.max(extent.offset, from); at < last; ) {
+  for (let at = first; at < last; ) {
     const offset = at + shift;
     const length = Math.min(last - at, REGION_BYTES - (offset % REGION_BYTES));
     const chunkOffset = extent.chunkOffset + at - extent.offset;
     changes.push({ kind: 'extent', extent: { ...extent, offset, length, chunkOffset } });
     at += length;
   }
+  return Math.max(0, last - first);
 }

@@ -6,6 +6,7 @@ import { HashCache, type Running } from './hash-cache.ts';
 import { allBehind, allOfInode, KEY, type KeyRange, regionOf } from './keys.ts';
 import { isRegular, S_IFDIR } from './mode.ts';
 import type { Inode, NameRecord } from './records.ts';
+import { isDense } from './regions.ts';
 import type { Session } from './session.ts';
 import { HASH_BYTES, SetSum } from './set-sum.ts';
 import type { Errno, RegionContent, Result } from './types.ts';
@@ -262,6 +263,7 @@ export class TreeHasher {
     const last = Math.ceil(inode.size / REGION_BYTES) - 1;
     const lastLength = inode.size - last * REGION_BYTES;
     let lastIsHole = true;
+    let met = 0;
     let range: KeyRange | undefined = allOfInode(KEY.REGION, inode.ino);
     while (range !== undefined) {
       const regions: Region[] = [];
@@ -272,6 +274,7 @@ export class TreeHasher {
       if (typeof next === 'number') return next;
       for (const { index, content } of regions) {
         if (index > last) continue;
+        met += 1;
         const length = index === last ? lastLength : REGION_BYTES;
         const found = this.#content.id(content, index, length);
         const id = found instanceof Promise ? yield found : found;
@@ -283,6 +286,10 @@ export class TreeHasher {
       }
       if (next !== undefined) yield;
       range = next;
+    }
+    if (isDense(inode) && met <= last) {
+      const key = this.#session.keys.inode(inode.ino);
+      return this.#session.damaged(key, 'counts bytes that are not there');
     }
     if (lastIsHole) {
       sum.add(this.#digest.hash(regionPart(last, this.#content.zeros(lastLength))));

@@ -130,6 +130,7 @@ function newInode(
     parent: directory.ino,
     target: target === undefined ? NO_BYTES : new Uint8Array(target),
     namespace: directory.namespace,
+    xattrs: 0,
   };
 }
 

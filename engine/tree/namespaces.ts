@@ -44,6 +44,7 @@ export function newRoot(ino: number, owner: Owner, now: Time): Inode {
     parent: ino,
     target: NO_BYTES,
     namespace: ino,
+    xattrs: 0,
   };
 }
 

@@ -25,6 +25,8 @@ export interface Inode extends Attributes {
   readonly target: Uint8Array;
   /** Root directory of the namespace that it belongs to, for good. */
   readonly namespace: number;
+  /** Extended attributes; 0 also where an older version did not count them. */
+  readonly xattrs: number;
 }
 
 /** A name in a directory. */
@@ -91,10 +93,12 @@ export class RecordCodec {
       inode.parent,
     ];
     const sparse = isRegular(inode) && inode.allocated !== inode.size;
-    const named = inode.namespace !== ROOT_INO;
+    const counted = inode.xattrs > 0;
+    const named = inode.namespace !== ROOT_INO || counted;
     if (inode.target.length > 0 || sparse || named) fields.push(inode.target);
     if (sparse || named) fields.push(inode.allocated);
     if (named) fields.push(inode.namespace);
+    if (counted) fields.push(inode.xattrs);
     return this.#encode(fields);
   }
 
@@ -110,7 +114,9 @@ export class RecordCodec {
     const whole = isRegular({ mode: numbers[1] }) ? numbers[6] : 0;
     const allocated = fields[INODE_FIELDS + 1] ?? whole;
     const namespace = fields[INODE_FIELDS + 2] ?? ROOT_INO;
+    const xattrs = fields[INODE_FIELDS + 3] ?? 0;
     if (typeof allocated !== 'number' || typeof namespace !== 'number') return undefined;
+    if (typeof xattrs !== 'number') return undefined;
     return {
       ino,
       mode: numbers[1],
@@ -127,6 +133,7 @@ export class RecordCodec {
       parent: numbers[15],
       target,
       namespace,
+      xattrs,
     };
   }
 

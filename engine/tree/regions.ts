@@ -19,11 +19,28 @@ export interface ContentUpdate {
   mtime: Time;
 }
 
-/** What a region of a file holds; a region that was never written holds no extents. */
+/**
+ * What a region of a file holds; a region that was never written holds no extents. EIO where it
+ * lacks bytes of a file that counts no hole: they would read as zeros.
+ */
 export function region(session: Session, ino: number, index: number): Result<RegionContent> {
   const inode = loadFile(session, ino);
   if (typeof inode === 'number') return inode;
-  return session.getRegion(session.keys.region(ino, index)) ?? { extents: [] };
+  const key = session.keys.region(ino, index);
+  const content = session.getRegion(key) ?? { extents: [] };
+  if (typeof content === 'number' || !isDense(inode)) return content;
+  const start = index * REGION_BYTES;
+  const length = Math.min(inode.size - start, REGION_BYTES);
+  const isWhole =
+    'inline' in content
+      ? content.inline.length >= length
+      : length <= 0 || coversTo(content.extents, start, length);
+  return isWhole ? content : session.damaged(key, 'lacks bytes that its file counts');
+}
+
+/** Whether a file counts no hole: whatever of it is missing is lost. */
+export function isDense(file: Inode): boolean {
+  return file.allocated === file.size;
 }
 
 export function loadFile(session: Session, ino: number): Inode | Errno {

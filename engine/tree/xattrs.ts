@@ -48,7 +48,13 @@ function find(session: Session, ino: number, name: Uint8Array): Result<Found> {
 
 export function getxattr(session: Session, ino: number, name: Uint8Array): Result<Uint8Array> {
   const found = find(session, ino, name);
-  return typeof found === 'number' ? found : found.record.value;
+  if (typeof found !== 'number') return found.record.value;
+  if (found !== ERRNO.ENODATA) return found;
+  // One that is lost is not one that never was.
+  const inode = session.load(ino);
+  if (typeof inode === 'number' || inode.xattrs === 0) return ERRNO.ENODATA;
+  const listed = listxattr(session, ino);
+  return typeof listed === 'number' ? listed : ERRNO.ENODATA;
 }
 
 export interface XattrChange {
@@ -67,11 +73,13 @@ export function setxattr(session: Session, change: XattrChange): Errno {
   const inode = session.load(ino);
   if (typeof inode === 'number') return inode;
   const found = find(session, ino, name);
+  let { xattrs } = inode;
   if (found === ERRNO.ENODATA) {
     if (flags === XATTR.REPLACE) return ERRNO.ENODATA;
-    const listed = listxattr(session, ino);
+    const listed = namesOf(session, ino);
     if (typeof listed === 'number') return listed;
     if (listed.length + name.length + 1 > XATTR_LIST_BYTES_MAX) return ERRNO.ENOSPC;
+    xattrs = 1 + countNames(listed);
   } else if (typeof found === 'number') {
     return found;
   } else if (flags === XATTR.CREATE) {
@@ -79,8 +87,15 @@ export function setxattr(session: Session, change: XattrChange): Errno {
   }
   const key = session.keys.xattr(ino, session.nameHash(ino, name));
   session.put(key, session.codec.encodeXattr({ name, value }));
-  session.save({ ...inode, ctime: now });
+  session.save({ ...inode, xattrs, ctime: now });
   return 0;
+}
+
+/** Names in a list, each of which a NUL ends. */
+function countNames(list: Uint8Array): number {
+  let names = 0;
+  for (const byte of list) names += byte === 0 ? 1 : 0;
+  return names;
 }
 
 export function removexattr(
@@ -92,14 +107,23 @@ export function removexattr(
   const found = find(session, ino, name);
   if (typeof found === 'number') return found;
   session.remove(found.key);
-  session.save({ ...inode, ctime: now });
+  session.save({ ...inode, xattrs: Math.max(0, inode.xattrs - 1), ctime: now });
   return 0;
 }
 
-/** The names of all attributes, each ended by a NUL, in the order of their hashes. */
+/**
+ * The names of all attributes, each ended by a NUL, in the order of their hashes. EIO where there
+ * are fewer than the inode counts.
+ */
 export function listxattr(session: Session, ino: number): Result<Uint8Array> {
   const inode = session.load(ino);
   if (typeof inode === 'number') return inode;
+  const names = namesOf(session, ino);
+  if (typeof names === 'number' || countNames(names) >= inode.xattrs) return names;
+  return session.damaged(session.keys.inode(ino), 'counts attributes that are not there');
+}
+
+function namesOf(session: Session, ino: number): Result<Uint8Array> {
   const parts: Uint8Array[] = [];
   const end = Uint8Array.of(0);
   const errno = session.scanXattrs(allOfInode(KEY.XATTR, ino), (record) => {

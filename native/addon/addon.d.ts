@@ -144,8 +144,34 @@ export interface OpenOptions {
   store: string
 }
 
+/** Something that is wrong with a page. */
+export interface PageFlaw {
+  /** The page's number. */
+  page: number
+  /** What is wrong, as a sentence about the page. */
+  what: string
+}
+
+/** What a survey of a file found. */
+export interface PageSurvey {
+  /** All flaws; the first of them are named. */
+  flawed: number
+  /** The first flaws. */
+  flaws: Array<PageFlaw>
+  /** The transaction whose state was read, 0 where there is none. */
+  transaction: number
+  /** Records that were met. */
+  records: number
+}
+
 /** One turn of a worker: see `Engine::poll`. */
 export declare function poll(id: number, worker: number, consumed: number, words: number, timeoutMicros: number): number
+
+/**
+ * Every record that can still be read, in blocks: bytes of the key u16, bytes of the value u32, key, value. A key may
+ * come twice; the first is the newer one. Memory: all records.
+ */
+export declare function salvagePages(path: string, metas?: Uint8Array | undefined | null): Array<Buffer>
 
 /** What a scrub found. */
 export interface ScrubReport {
@@ -185,6 +211,9 @@ export declare function space(id: number): Array<number>
 
 /** Make every worker and mover leave its loop. */
 export declare function stop(id: number): void
+
+/** Look at every page that is in use. */
+export declare function surveyPages(path: string, metas?: Uint8Array | undefined | null): PageSurvey
 
 /** What a sweep deleted and kept: objects, and their bytes. */
 export interface SweepReport {

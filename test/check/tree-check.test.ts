@@ -7,6 +7,7 @@ import { displayName, Paths } from '../../engine/check/paths.ts';
 import { RecordReader } from '../../engine/check/reader.ts';
 import { repairTree } from '../../engine/check/repair.ts';
 import { type CheckedTree, checkTree } from '../../engine/check/tree-check.ts';
+import { ERRNO } from '../../engine/tree/errno.ts';
 import { COUNTERS_KEY, KEY, KeyMaker } from '../../engine/tree/keys.ts';
 import { type Inode, RecordCodec, ROOT_INO } from '../../engine/tree/records.ts';
 import {
@@ -113,6 +114,17 @@ function nameKey({ sealer }: Fixture, parent: number, name: string): Uint8Array 
   return new Uint8Array(keys.name(parent, sealer.nameHash(parent, bytes(name))));
 }
 
+function xattrKey({ sealer }: Fixture, ino: number, name: string): Uint8Array {
+  return new Uint8Array(keys.xattr(ino, sealer.nameHash(ino, bytes(name))));
+}
+
+/** Two attributes of an inode that counts one. */
+function countOneOfTwo(fixture: Fixture & { inodes: Inodes }): void {
+  const { tree, inodes } = fixture;
+  assert.equal(tree.setxattr(inodes.s, bytes('user.y'), bytes('z'), 0), 0);
+  change(fixture, inodes.s, { xattrs: 1 });
+}
+
 test('a tree with every kind of record is clean', () => {
   const fixture = newTree();
   const checked = check(fixture);
@@ -215,6 +227,7 @@ test('records that are gone are found', () => {
     ],
     [Buffer.from(keys.region(inodes.f, 0)), ['CONTENT_MISSING /a/f']],
     [Buffer.from(keys.region(inodes.s, 0)), ['CONTENT_MISSING /a/s']],
+    [xattrKey(fixture, inodes.s, 'user.x'), ['XATTR_MISSING /a/s']],
     [Buffer.from(keys.orphan(inodes.orphan)), ['INODE_UNREACHABLE']],
     [Buffer.from(keys.namespace(fixture.sealer.nameHash(0, bytes('other')))), ['NAMESPACE_LOST']],
     [COUNTERS_KEY, ['COUNTERS_DAMAGED']],
@@ -242,6 +255,10 @@ test('records that contradict one another are found', () => {
     [(f) => change(f, f.inodes.s, { allocated: 6 }), ['CONTENT_MISSING /a/s']],
     [(f) => change(f, f.inodes.s, { allocated: 4 }), ['ALLOCATED_WRONG /a/s']],
     [(f) => change(f, f.inodes.s, { size: 4, allocated: 5 }), ['CONTENT_BEHIND_END /a/s']],
+    [(f) => change(f, f.inodes.s, { xattrs: 2 }), ['XATTR_MISSING /a/s']],
+    // As an older version left it, which did not count them.
+    [(f) => change(f, f.inodes.s, { xattrs: 0 }), []],
+    [countOneOfTwo, ['XATTR_COUNT_WRONG /a/s']],
     [(f) => change(f, f.inodes.s, { namespace: f.inodes.other }), ['NAMESPACE_WRONG /a/s']],
     [
       (f) => change(f, f.inodes.s, { mode: 0o120777, target: bytes('12345'), allocated: 0 }),
@@ -392,6 +409,21 @@ test('content that is missing stays missing after a repair', () => {
     told(fixture).map((line) => line.split(' ')[0]),
     ['CONTENT_MISSING'],
   );
+});
+
+test('a count of attributes that is too small is put right, one that is too large stays', () => {
+  const fixture = newTree();
+  countOneOfTwo(fixture);
+  repair(fixture);
+  assert.deepEqual(told(fixture), []);
+  remove(fixture, xattrKey(fixture, fixture.inodes.s, 'user.y'));
+  repair(fixture);
+  assert.deepEqual(told(fixture), ['XATTR_MISSING /a/s']);
+  const tree = fixture.reopen();
+  assert.equal(tree.getxattr(fixture.inodes.s, bytes('user.y')), ERRNO.EIO);
+  assert.equal(tree.listxattr(fixture.inodes.s), ERRNO.EIO);
+  assert.equal(tree.setxattr(fixture.inodes.s, bytes('user.y'), bytes('z'), 0), 0);
+  assert.deepEqual(told(fixture), []);
 });
 
 test('names that a terminal would act on are escaped', () => {

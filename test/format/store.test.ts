@@ -133,7 +133,18 @@ function assertNamespace(tree: Entry[]): void {
     inside.map(({ record }) => record[15]),
     [root, root],
   );
-  assert.ok(inodes.every(({ record }) => record.length === 19 || record[18] === undefined));
+  const roots = new Set([undefined, 1, root]);
+  assert.ok(inodes.every(({ record }) => roots.has(record[18] as number | undefined)));
+}
+
+/** Each inode counts its extended attributes. */
+function assertAttributes(tree: Entry[]): void {
+  for (const { kind, key, record } of tree) {
+    if (kind !== 'i') continue;
+    const isOwn = (other: Entry): boolean =>
+      other.kind === 'a' && other.key.subarray(1, 9).equals(key.subarray(1));
+    assert.equal(record[19] ?? 0, tree.filter(isOwn).length);
+  }
 }
 
 function assertTree(tree: Entry[], chunks: Map<string, Buffer>): void {
@@ -174,6 +185,7 @@ mountTest('every object and value of a mounted store opens as the format says', 
     const tree = await openTree(mount.storeDir);
     assertTree(tree, chunks);
     assertNamespace(tree);
+    assertAttributes(tree);
     for (const kind of 'idxans') {
       assert.ok(
         tree.some((entry) => entry.kind === kind),

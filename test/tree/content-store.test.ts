@@ -3,6 +3,7 @@ import { Buffer } from 'node:buffer';
 import { beforeEach, test } from 'node:test';
 import { REGION_BYTES } from '../../engine/layout.ts';
 import { ERRNO } from '../../engine/tree/errno.ts';
+import { KeyMaker } from '../../engine/tree/keys.ts';
 import { ROOT_INO, type Tree } from '../../engine/tree/tree.ts';
 import type { ContentChange, Extent } from '../../engine/tree/types.ts';
 import { bytes, directory, extent, file, newFixture, ok, T0 } from './fixture.ts';
@@ -142,4 +143,28 @@ test('a huge orphan is reclaimed in bounded steps', () => {
   while (!tree.reclaim(ino)) steps++;
   assert.equal(steps, 3);
   assert.equal(tree.getattr(ino), ERRNO.ENOENT);
+});
+
+test('what is missing of a file without holes is EIO, not zeros', () => {
+  const fixture = newFixture();
+  const keys = new KeyMaker();
+  const [size, mtime] = [REGION_BYTES + 50, T0];
+  const whole = [put(extent(0, REGION_BYTES, 1)), put(extent(REGION_BYTES, 50, 2))];
+  for (const changes of [whole, whole.slice(1)]) {
+    const source = file(fixture.tree, ROOT_INO, `f${changes.length}`);
+    ok(fixture.tree.applyContent(source, changes, { size, mtime }));
+    fixture.kv.transact((transaction) => transaction.remove(keys.region(source, 1)));
+    const damaged = fixture.reopen();
+    const range = { source, from: 0, length: size, target: ino, to: 0 };
+    if (changes === whole) {
+      assert.deepEqual(ok(damaged.region(source, 0)), { extents: [extent(0, REGION_BYTES, 1)] });
+      assert.equal(damaged.region(source, 1), ERRNO.EIO);
+      assert.equal(damaged.copiedContent(range), ERRNO.EIO);
+      assert.equal(fixture.damage.length, 2);
+    } else {
+      // One with a hole may have another: only a check can tell.
+      assert.deepEqual(ok(damaged.region(source, 1)), { extents: [] });
+      ok(damaged.copiedContent(range) as object);
+    }
+  }
 });

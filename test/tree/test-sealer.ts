@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from 'node:crypto';
 import type { Sealer } from '../../engine/tree/types.ts';
 
 const NONCE_BYTES = 12;
@@ -6,8 +6,14 @@ const TAG_BYTES = 16;
 
 /** A real sealer over node:crypto: AES-256-GCM with the key of the value as additional data. */
 export class TestSealer implements Sealer {
-  readonly #sealKey = randomBytes(32);
-  readonly #nameKey = randomBytes(32);
+  readonly #sealKey: Buffer;
+  readonly #nameKey: Buffer;
+
+  /** With the same seed, what one seals another one opens; without it, nobody else does. */
+  constructor(seed: string = randomBytes(32).toString('hex')) {
+    this.#sealKey = createHash('sha256').update(`seal ${seed}`).digest();
+    this.#nameKey = createHash('sha256').update(`name ${seed}`).digest();
+  }
 
   nameHash(ino: number, name: Uint8Array): Uint8Array {
     return createHmac('sha256', this.#nameKey)

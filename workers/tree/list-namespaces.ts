@@ -1,14 +1,14 @@
 /** The namespaces of a store that is not mounted. */
 import { Buffer } from 'node:buffer';
 import { MillraceError } from '../../engine/errors.ts';
-import { openTreeKv } from '../../engine/kv/tree-kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
+import { openTreeFile } from '../../engine/tree-file.ts';
 import type { NamespacesTask } from '../task.ts';
 import { VaultSealer } from './sealer.ts';
 
 /** Their names, the default one first. */
 export async function listNamespaces({ engine, treeFile }: NamespacesTask): Promise<string[]> {
-  const kv = await openTreeKv(treeFile);
+  const kv = await openTreeFile(treeFile);
   try {
     const found = new Tree({ kv, sealer: new VaultSealer(engine) }).namespaces();
     if (typeof found !== 'number') return found.map(({ name }) => Buffer.from(name).toString());

@@ -2,12 +2,12 @@
 import { Buffer } from 'node:buffer';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { MillraceError } from '../../engine/errors.ts';
-import { openTreeKv } from '../../engine/kv/tree-kv.ts';
 import { TREE_WORKER } from '../../engine/layout.ts';
 import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Namespace } from '../../engine/tree/namespaces.ts';
 import { Tree } from '../../engine/tree/tree.ts';
+import { openTreeFile } from '../../engine/tree-file.ts';
 import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
 import { die, turnsToLive } from '../mortality.ts';
@@ -57,7 +57,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const { engine, port } = task;
   const addon = native();
   const say = (report: TreeReport): void => port.postMessage(report);
-  const kv = await openTreeKv(task.treeFile);
+  const kv = await openTreeFile(task.treeFile);
   const onDamage = (what: string): void => say({ type: 'damaged', what });
   const sealer = new VaultSealer(engine);
   const commands = new Commands(engine, TREE_WORKER);

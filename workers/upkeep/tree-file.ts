@@ -1,5 +1,5 @@
 import type { Kv } from '../../engine/kv/kv.ts';
-import { openTreeKv } from '../../engine/kv/tree-kv.ts';
+import { openTreeFile } from '../../engine/tree-file.ts';
 import type { UpkeepFailure } from '../task.ts';
 
 /** Records between two reports of how far it is. */
@@ -16,7 +16,7 @@ export async function withTree<T>(
   body: (kv: Kv) => Promise<T>,
 ): Promise<T | UpkeepFailure> {
   try {
-    const kv = await openTreeKv(treeFile);
+    const kv = await openTreeFile(treeFile);
     try {
       return await body(kv);
     } finally {

@@ -8,6 +8,7 @@
 
 pub mod digest;
 pub mod front;
+pub mod pages;
 mod registry;
 pub mod upkeep;
 

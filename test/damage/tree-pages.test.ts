@@ -1,0 +1,125 @@
+/**
+ * Flips single bits of the file that a tree lies in. Whatever the bit was part of, nobody is told other bytes than were
+ * written, nothing ends the process, and a check finds what a program could notice.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+import { Tree } from '../../engine/tree/tree.ts';
+import { Draws, testSeed } from '../support/random.ts';
+import { TestSealer } from '../tree/test-sealer.ts';
+import type { FlipOutcome } from './flip-reader.ts';
+import { plantTree } from './planted-tree.ts';
+
+const READER = fileURLToPath(new URL('./flip-reader.js', import.meta.url));
+const PAGE_BYTES = 4096;
+/** Bytes from a page's start in which its header, its offsets, or the fields of a meta page lie. */
+const HEAD_BYTES = 176;
+/** A reader that takes longer hangs: it reads each copy in milliseconds. */
+const LIMIT_MS = 240_000;
+
+/** Where bits are flipped. */
+const PLACES = {
+  anywhere: (draws: Draws, bytes: number) => draws.below(bytes),
+  'in the heads of pages': (draws: Draws, bytes: number) =>
+    draws.below(bytes / PAGE_BYTES) * PAGE_BYTES + draws.below(HEAD_BYTES),
+  'in meta pages': (draws: Draws) => draws.below(2) * PAGE_BYTES + draws.below(HEAD_BYTES),
+} as const;
+
+async function plant(path: string, files: number): Promise<void> {
+  const kv = await LmdbKv.open({ path });
+  const tree = new Tree({ kv, sealer: new TestSealer('damage') });
+  plantTree(tree, files);
+  tree.saveCounters();
+  await kv.close();
+}
+
+function flip(template: string, files: number, flips: readonly string[]): FlipOutcome[] {
+  const command = [READER, template, `${template}-flipped`, `${files}`, ...flips];
+  const { stdout, stderr, signal, status } = spawnSync(process.execPath, command, {
+    encoding: 'utf8',
+    timeout: LIMIT_MS,
+    maxBuffer: 2 ** 26,
+  });
+  const outcomes = stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as FlipOutcome);
+  const culprit = flips[outcomes.length];
+  assert.equal(signal ?? status, 0, `the flip of ${culprit} ended the reader: ${stderr}`);
+  assert.equal(outcomes.length, flips.length);
+  return outcomes;
+}
+
+/** What a flip came to; fails where somebody was told wrong, or nobody noticed. */
+function judge(outcome: FlipOutcome): 'refused' | 'found' | 'harmless' {
+  const said = JSON.stringify(outcome);
+  if (outcome.refused !== undefined) {
+    assert.match(outcome.refused, /is damaged: page \d+: /, said);
+    return 'refused';
+  }
+  assert.equal(outcome.threw, undefined, said);
+  // A name that a flipped key hides cannot be told from one that never was; a check finds it.
+  for (const wrong of outcome.wrong) assert.match(wrong, /^file-\d+: errno 2$/, said);
+  if (outcome.wrong.length + outcome.eio > 0) assert.ok(outcome.findings.length > 0, said);
+  return outcome.findings.length > 0 ? 'found' : 'harmless';
+}
+
+async function inDirectory(body: (directory: string) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-damage-'));
+  try {
+    await body(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+for (const [files, count] of [
+  [40, 120],
+  [1000, 15],
+]) {
+  test(`a flipped bit in the tree of ${files} files is noticed or harmless`, async () => {
+    await inDirectory(async (directory) => {
+      const template = join(directory, 'data.mdb');
+      await plant(template, files);
+      const { size } = statSync(template);
+      const draws = new Draws(testSeed());
+      const seen = new Map<string, number>();
+      for (const [where, place] of Object.entries(PLACES)) {
+        const flips = Array.from(
+          { length: count },
+          () => `${place(draws, size)}:${draws.below(8)}`,
+        );
+        for (const outcome of flip(template, files, flips)) {
+          const kind = judge(outcome);
+          seen.set(kind, (seen.get(kind) ?? 0) + 1);
+          if (where === 'in meta pages') assert.notEqual(kind, 'found', JSON.stringify(outcome));
+        }
+      }
+      for (const kind of ['refused', 'harmless']) assert.ok((seen.get(kind) ?? 0) > 0, kind);
+    });
+  });
+}
+
+test('each bit of the meta page that LMDB would open is noticed or harmless', async () => {
+  await inDirectory(async (directory) => {
+    const template = join(directory, 'data.mdb');
+    await plant(template, 3);
+    const flips: string[] = [];
+    for (let offset = 0; offset < HEAD_BYTES; offset++) {
+      const page = offset % 2 === 0 ? 0 : PAGE_BYTES;
+      flips.push(
+        `${page + offset}:${offset % 8}`,
+        `${PAGE_BYTES - page + offset}:${(offset + 3) % 8}`,
+      );
+    }
+    const kinds = flip(template, 3, flips).map(judge);
+    assert.ok(kinds.filter((kind) => kind === 'refused').length > 50);
+    assert.ok(!kinds.includes('found'));
+  });
+});
