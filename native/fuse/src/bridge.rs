@@ -9,7 +9,7 @@
 //! A lane carries one request at a time, and its answer is copied once, to where the caller wants it. What a front
 //! answers itself (WRITE) is the result of `submit`. Nothing here waits: a request for which there is no room is refused
 //! with [`FULL`], and `room` is called once when it may be tried again.
-use crate::protocol::opcode::{FORGET, READ, WRITE};
+use crate::protocol::opcode::{BATCH_FORGET, FORGET, INTERRUPT, READ, WRITE};
 use crate::protocol::{Head, Request};
 use crate::serve::Front;
 use millrace_core::{Engine, Region, ReplySink, SINK_FD};
@@ -221,8 +221,8 @@ impl Bridge {
         let mut lane = lock(cell);
         let answered = match (lane.state, submitted) {
             (State::Answered(result), _) => result,
-            // The one request that has no answer.
-            (_, Ok(())) if opcode == FORGET => 0,
+            // Nobody waits for these.
+            (_, Ok(())) if matches!(opcode, FORGET | BATCH_FORGET | INTERRUPT) => 0,
             (_, Err(errno)) => -errno,
             (_, Ok(())) => {
                 lane.state = State::Waiting;

@@ -11,6 +11,13 @@ const BULK_BYTES: usize = 64 << 10;
 /// Requests of one look; a single program has fewer on their way.
 const REQUESTS_MAX: usize = 4;
 
+/// A front on a descriptor that never waits, read when somebody says so: /dev/fuse, or what stands in for it where there
+/// is no kernel.
+#[must_use]
+pub fn front_on(engine: Arc<Engine>, fd: OwnedFd) -> Box<dyn HostedFront> {
+    Box::new(Hosted::new(engine, fd))
+}
+
 /// One more descriptor of the connection, which is only read while the tree worker wants to.
 pub(crate) struct Hosted {
     front: Front,

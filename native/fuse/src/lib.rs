@@ -18,5 +18,6 @@ mod serve;
 mod session;
 
 pub use bridge::{Bridge, FULL, Order, PENDING, Watchers, when_left};
+pub use hosted::front_on;
 pub use mount_point::MountPoint;
-pub use session::{MountError, Mounting, Session};
+pub use session::{MountError, Mounting, Session, negotiate};

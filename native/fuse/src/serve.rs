@@ -140,7 +140,8 @@ impl Front {
         }
         // ORDER: the slot was filled before the answer to OPEN that made this handle.
         let ino = self.engine.memory.inode64(slot as u32, inode::INO).load(Ordering::Relaxed);
-        if f64::from_bits(ino) as u64 == self.head.node() {
+        // A free slot has inode 0, which is nobody's.
+        if self.head.node() != 0 && f64::from_bits(ino) as u64 == self.head.node() {
             Ok(slot as u32)
         } else {
             Err(libc::EBADF)
@@ -344,8 +345,11 @@ impl Front {
         memory.request(request, request::BODY_LENGTH).store(near as u32, Ordering::Relaxed);
     }
 
-    /// Everything else is the tree worker's.
+    /// Everything else is the tree worker's. Whoever asks in more than a frame is no kernel: the longest is a WRITE.
     fn request(&mut self, body: usize) -> Result<(), i32> {
+        if body > FRAME_BYTES {
+            return Err(libc::EINVAL);
+        }
         let request = self.open_request(1).ok_or(libc::ENOTCONN)?;
         let memory = &self.engine.memory;
         let near = body.min(TRANSFER_BYTES);

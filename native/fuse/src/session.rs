@@ -8,7 +8,7 @@ use millrace_core::{Engine, reply};
 use millrace_layout::FRAME_BYTES;
 use std::ffi::{CString, OsStr};
 use std::io::{Error, IoSlice};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -144,6 +144,32 @@ fn receive_descriptor(socket: &UnixStream) -> Result<OwnedFd, Error> {
     }
 }
 
+/// Answer the INIT with which a kernel begins, on a descriptor of its own.
+///
+/// # Errors
+/// When something else comes, or the kernel is too old.
+pub fn negotiate(fd: BorrowedFd<'_>, shared_mmap: bool) -> Result<(), MountError> {
+    let fd = fd.as_raw_fd();
+    let mut head = Head([0; HEAD_BYTES]);
+    let mut rest = vec![0; FRAME_BYTES];
+    let target = Target { base: rest.as_mut_ptr(), bytes: FRAME_BYTES };
+    // SAFETY: the buffer is ours.
+    let read = unsafe { device::read(fd, &mut head, [Target { bytes: 0, ..target }, target]) };
+    let bytes = read.map_err(MountError::Device)?.unwrap_or(0);
+    if bytes < 56 || bytes != head.length() || head.opcode() != opcode::INIT {
+        return Err(MountError::Protocol("the kernel did not begin with INIT".into()));
+    }
+    let Some(answer) = init_answer(&head, shared_mmap) else {
+        reply(fd, head.unique(), libc::EPROTO, &[]);
+        let (major, minor) = (head.body_word(0), head.body_word(1));
+        let text =
+            format!("the kernel speaks FUSE {major}.{minor}, but 7.28 (Linux 4.20) is needed");
+        return Err(MountError::Protocol(text));
+    };
+    reply(fd, head.unique(), 0, &[IoSlice::new(&answer)]);
+    Ok(())
+}
+
 impl Session {
     /// Mount, and answer the kernel's INIT. Root mounts by itself, everybody else through fusermount3.
     pub fn mount(mounting: Mounting) -> Result<Self, MountError> {
@@ -153,7 +179,7 @@ impl Session {
         let shared_mmap = mounting.shared_mmap;
         let point = Arc::new(MountPoint::new(mounting.directory));
         let session = Self { fd, point, running: AtomicUsize::new(0) };
-        if let Err(error) = session.negotiate(shared_mmap) {
+        if let Err(error) = negotiate(session.fd.as_fd(), shared_mmap) {
             let _ = session.point.unmount(true);
             return Err(error);
         }
@@ -163,28 +189,6 @@ impl Session {
     /// Where it is mounted.
     pub fn point(&self) -> &Arc<MountPoint> {
         &self.point
-    }
-
-    fn negotiate(&self, shared_mmap: bool) -> Result<(), MountError> {
-        let fd = self.fd.as_raw_fd();
-        let mut head = Head([0; HEAD_BYTES]);
-        let mut rest = vec![0; FRAME_BYTES];
-        let target = Target { base: rest.as_mut_ptr(), bytes: FRAME_BYTES };
-        // SAFETY: the buffer is ours.
-        let read = unsafe { device::read(fd, &mut head, [Target { bytes: 0, ..target }, target]) };
-        let bytes = read.map_err(MountError::Device)?.unwrap_or(0);
-        if bytes < 56 || head.opcode() != opcode::INIT {
-            return Err(MountError::Protocol("the kernel did not begin with INIT".into()));
-        }
-        let Some(answer) = init_answer(&head, shared_mmap) else {
-            reply(fd, head.unique(), libc::EPROTO, &[]);
-            let (major, minor) = (head.body_word(0), head.body_word(1));
-            let text =
-                format!("the kernel speaks FUSE {major}.{minor}, but 7.28 (Linux 4.20) is needed");
-            return Err(MountError::Protocol(text));
-        };
-        reply(fd, head.unique(), 0, &[IoSlice::new(&answer)]);
-        Ok(())
     }
 
     /// Start `threads` front threads. `ended` is called once, when the last one has left: the mount is gone.

@@ -107,20 +107,24 @@ impl ChunkStore for MemoryStore {
     }
 }
 
-/// Zeroed memory that stays mapped until the process ends: movers may outlive a test.
+/// Zeroed memory that stays mapped until the process ends: movers may outlive a test. The page behind it is nobody's.
 fn map(bytes: usize) -> Region {
-    // SAFETY: a fresh anonymous mapping.
+    const PAGE_BYTES: usize = 4096;
+    let whole = bytes.next_multiple_of(PAGE_BYTES);
+    // SAFETY: a fresh anonymous mapping, whose last page is closed before anybody knows it.
     let base = unsafe {
-        libc::mmap(
+        let base = libc::mmap(
             std::ptr::null_mut(),
-            bytes,
+            whole + PAGE_BYTES,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             -1,
             0,
-        )
+        );
+        assert_ne!(base, libc::MAP_FAILED);
+        assert_eq!(libc::mprotect(base.byte_add(whole), PAGE_BYTES, libc::PROT_NONE), 0);
+        base
     };
-    assert_ne!(base, libc::MAP_FAILED);
     Region { base: base.cast(), bytes }
 }
 
@@ -139,6 +143,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with_movers(2)
+    }
+
+    /// With so many threads that hash, seal, store and read.
+    pub(crate) fn with_movers(movers: usize) -> Self {
         let control = map(Control::new(FRAMES, DATA_WORKERS).bytes);
         let shard = map(FRAMES * FRAME_BYTES + HUGE_BYTES);
         let inline = map(INODE_SLOTS * INLINE_BYTES);
@@ -151,7 +160,7 @@ impl Bench {
             memory: memory.unwrap(),
             vault: Vault::from_kek(&[9; 32]),
             store: store.clone(),
-            movers: 2,
+            movers,
             report: Box::new(move |message| sink.lock().unwrap().push(message)),
         });
         let engine = engine.unwrap();
