@@ -38,6 +38,7 @@ stage 'layout is fresh' npm run --silent check:layout
 stage 'Rust tests' cargo test --manifest-path "$manifest" --locked --quiet
 stage 'ring models (loom)' ring_models
 stage 'TypeScript and mount tests' node dist/test/run.js
+stage 'fuzz, 20 s' node dist/test/fuzz/run.js --seconds 20
 stage 'pjdfstest' node dist/test/posix/pjdfstest.js
 stage 'fsx' node dist/test/posix/fsx.js
 # The families whose calls a front translates; the rest is the same engine.

@@ -195,6 +195,8 @@ export interface Reply {
 
 /** One file system without a kernel. */
 export class Fixture {
+  readonly kv: MemoryKv = new MemoryKv();
+  readonly sealer: Sealer = new CryptoSealer();
   readonly tree: Tree;
   readonly inodes: FakeOpenInodes;
   readonly operations: Operations;
@@ -202,7 +204,8 @@ export class Fixture {
   readonly answer: Answer = new Answer(this.buffer);
 
   constructor(ttl = 1500, view: (tree: Tree) => View | undefined = () => undefined) {
-    this.tree = newTree();
+    this.tree = new Tree({ kv: this.kv, sealer: this.sealer, clock: () => PAST });
+    this.tree.format({ uid: 0, gid: 0 });
     this.inodes = new FakeOpenInodes(this.tree, () => this.operations);
     this.operations = new Operations({
       tree: this.tree,
@@ -247,12 +250,6 @@ export class Fixture {
   stat(node: number): Attr {
     return attrAt(this.send(OPCODE.GETATTR, words(0, 0, 0, 0), { node }).bytes, 16);
   }
-}
-
-function newTree(): Tree {
-  const tree = new Tree({ kv: new MemoryKv(), sealer: new CryptoSealer(), clock: () => PAST });
-  tree.format({ uid: 0, gid: 0 });
-  return tree;
 }
 
 /** Little-endian 32-bit numbers, one behind the other. */
