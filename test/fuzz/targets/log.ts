@@ -1,35 +1,38 @@
-/** The write-ahead log that an earlier process left. */
+/** One file of the write-ahead log that an earlier process left. */
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
-import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { MillraceError } from '../../../engine/errors.ts';
-import { WriteAheadLog } from '../../../engine/kv/write-ahead-log.ts';
+import { FoundSegment, LogRecord, LogSegment } from '../../../engine/kv/log-segment.ts';
 import { type FuzzTarget, scratchDirectory } from '../target.ts';
 
 const BOOT = '00000000-1111-2222-3333-444444444444';
 const HEADER_BYTES = 64;
+const HEADER_CRC_AT = 56;
+const HEAD_BYTES = 20;
+const GENERATION = 7;
+/** Flags of an input: the log is of this boot; checks are made right, as only a writer gone wrong would leave them. */
+const SAME_BOOT = 1;
+const FORGED = 2;
 
 interface Change {
   key: Buffer;
   value: Buffer | undefined;
 }
 
-let directory: string | undefined;
-
-function newPath(name: string): string {
-  directory ??= scratchDirectory();
-  return join(directory, name);
-}
-
-/** What a log tells; undefined when it says that it is damaged. */
-function replayed(path: string): Change[] | undefined {
+/** What a log tells from record `first` on; undefined when it is none, or says that it is damaged. */
+function replayed(file: Buffer, first: number, isSameBoot: boolean): Change[] | undefined {
   const changes: Change[] = [];
   try {
-    const count = new WriteAheadLog(path, BOOT).replay((key, value) => {
+    const segment = FoundSegment.parse(file);
+    if (segment === undefined) return undefined;
+    const records = segment.replay(first, isSameBoot, (key, value) => {
       changes.push({ key: Buffer.from(key), value: value && Buffer.from(value) });
     });
-    assert.equal(count, changes.length);
+    assert.ok(Number.isInteger(records) && records * HEAD_BYTES + HEADER_BYTES <= file.length);
+    assert.ok(records > first || changes.length === 0);
     return changes;
   } catch (error) {
     if (error instanceof MillraceError && error.code === 'STORE_DAMAGED') return undefined;
@@ -37,53 +40,80 @@ function replayed(path: string): Change[] | undefined {
   }
 }
 
-/** Writes changes as one record of a new log; its file's bytes, undefined when they do not fit. */
-function written(changes: readonly Change[], name: string): string | undefined {
-  const path = newPath(name);
-  const log = new WriteAheadLog(path, BOOT);
-  log.begin();
-  for (const { key, value } of changes) log.add(key, value);
-  const fits = log.append();
-  log.close(false);
-  return fits ? path : undefined;
+let directory: string | undefined;
+
+/** The file of a log with these records; undefined when they do not fit. */
+function written(records: readonly (readonly Change[])[]): Buffer | undefined {
+  directory ??= scratchDirectory();
+  const path = join(directory, 'log0');
+  const segment = new LogSegment(path, false);
+  const record = new LogRecord();
+  segment.begin(GENERATION, { generation: GENERATION - 1, sequence: 3 }, BOOT);
+  const fits = records.every((changes) => {
+    record.begin();
+    for (const { key, value } of changes) record.add(key, value);
+    return segment.append(record);
+  });
+  segment.close(false);
+  return fits ? readFileSync(path) : undefined;
+}
+
+/** Gives header and records the checks that belong to what they say, as far as lengths lead. */
+function forge(file: Buffer): void {
+  if (file.length < HEADER_BYTES) return;
+  file.write('MRWAL002', 'latin1');
+  file.writeUInt32LE(crc32(file.subarray(0, HEADER_CRC_AT)), HEADER_CRC_AT);
+  file.writeUInt32LE(0, HEADER_CRC_AT + 4);
+  const generation = file.readUInt32LE(8);
+  let at = HEADER_BYTES;
+  for (let sequence = 0; at + HEAD_BYTES <= file.length; sequence++) {
+    const end = at + HEAD_BYTES + file.readUInt32LE(at + 12);
+    if (end > file.length) return;
+    file.writeUInt32LE(generation, at);
+    file.writeUInt32LE(sequence, at + 4);
+    const head = crc32(file.subarray(at, at + 16));
+    file.writeUInt32LE(crc32(file.subarray(at + HEAD_BYTES, end), head), at + 16);
+    at = end;
+  }
 }
 
 function run(bytes: Buffer): void {
-  // Otherwise hardly any input is a log of this boot.
-  const file = Buffer.from(bytes.subarray(1));
-  if (file.length >= HEADER_BYTES && (bytes[0] & 1) === 1) {
-    file.write(`MRWAL001${BOOT}`, 'latin1');
-  }
-  const path = newPath('given');
-  writeFileSync(path, file);
-  const changes = replayed(path);
-  assert.ok(readFileSync(path).equals(file), 'a replay has changed the log');
+  if (bytes.length < 2) return;
+  const [flags, first] = bytes;
+  const file = Buffer.from(bytes.subarray(2));
+  if ((flags & FORGED) !== 0) forge(file);
+  const given = Buffer.from(file);
+  const changes = replayed(file, first, (flags & SAME_BOOT) !== 0);
+  assert.ok(file.equals(given), 'a replay has changed the log');
   if (changes === undefined || changes.length === 0) return;
   const told = changes.reduce((sum, { key, value }) => sum + key.length + (value?.length ?? 0), 0);
   assert.ok(told <= file.length, 'a log told more than it holds');
-  const copy = written(changes, 'copy');
-  if (copy !== undefined) assert.deepStrictEqual(replayed(copy), changes);
+  const copy = written([changes]);
+  if (copy !== undefined) assert.deepStrictEqual(replayed(copy, 0, true), changes);
 }
 
 function seeds(): Buffer[] {
   const change = (key: string, value?: Buffer): Change => ({ key: Buffer.from(key), value });
-  const records = [
-    [change('key', Buffer.from('value')), change('gone')],
-    [change('', Buffer.alloc(0))],
-    [change('long', Buffer.alloc(2000, 7))],
+  const short = [change('key', Buffer.from('value')), change('gone')];
+  const logs = [
+    written([]),
+    written([short, [change('', Buffer.alloc(0))], short]),
+    written([[change('long', Buffer.alloc(2000, 7))]]),
   ];
-  return records.flatMap((changes) => {
-    const path = written(changes, 'seed') as string;
-    const file = openSync(path, 'r');
-    assert.ok(fstatSync(file).size > HEADER_BYTES);
-    closeSync(file);
-    return [Buffer.concat([Buffer.of(1), readFileSync(path)])];
+  return logs.flatMap((file) => {
+    assert.ok(file !== undefined);
+    const torn = file.subarray(0, -3);
+    return [
+      Buffer.concat([Buffer.of(SAME_BOOT, 0), file]),
+      Buffer.concat([Buffer.of(FORGED, 1), file]),
+      Buffer.concat([Buffer.of(0, 0), torn]),
+    ];
   });
 }
 
 export const log: FuzzTarget = {
   name: 'log',
-  says: 'the write-ahead log (engine/kv/write-ahead-log.ts)',
+  says: 'a file of the write-ahead log (engine/kv/log-segment.ts)',
   run,
   seeds,
 };
