@@ -58,6 +58,7 @@ function seeds(): Buffer[] {
     parent: 1,
     target: new Uint8Array(0),
     namespace: 9,
+    xattrs: 2,
   };
   const name = Buffer.from('name');
   const id = new Uint32Array(8).fill(5);

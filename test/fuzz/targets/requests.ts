@@ -5,18 +5,23 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { checkTree } from '../../../engine/check/tree-check.ts';
+import { OPCODE } from '../../../engine/fuse-protocol.ts';
 import { FRAME_BYTES, REQUEST_BODY_BYTES, request as cell } from '../../../engine/layout.ts';
 import { allocateBuffers, SharedMemory } from '../../../engine/shared-memory.ts';
 import type { Tree } from '../../../engine/tree/tree.ts';
 import { Answer } from '../../../workers/tree/answer.ts';
 import { PENDING } from '../../../workers/tree/operations.ts';
-import { OPCODE, OPCODE_NAMES } from '../../../workers/tree/protocol.ts';
 import type { Request } from '../../../workers/tree/request.ts';
 import { RequestReader } from '../../../workers/tree/request-reader.ts';
 import type { Control } from '../../../workers/tree/virtual/control.ts';
 import type { View } from '../../../workers/tree/virtual/view.ts';
 import { cstring, Fixture, join, readBody, u64, words } from '../../operations/fixture.ts';
 import type { FuzzTarget } from '../target.ts';
+
+/** What the requests that Millrace knows are called. */
+const NAMES = new Map<number, string>(
+  Object.entries(OPCODE).map(([name, opcode]) => [opcode, name]),
+);
 
 const IN_HEADER_BYTES = 40;
 const REQUESTS_MAX = 24;
@@ -111,7 +116,7 @@ function checkOutcome(outcome: number, room: number): void {
 function serve(fixture: Fixture, answer: Answer, request: Request): void {
   const outcome = fixture.operations.handle(request, answer.begin(ANSWER_AT, ANSWER_END));
   checkOutcome(outcome, ANSWER_END - ANSWER_AT);
-  const name = OPCODE_NAMES[request.opcode];
+  const name = NAMES.get(request.opcode);
   const [before, behind] = [buffer.subarray(0, ANSWER_AT), buffer.subarray(ANSWER_END)];
   assert.ok(before.equals(BLANK), `${name} wrote before its answer`);
   assert.ok(behind.equals(BLANK), `${name} wrote behind its answer`);
