@@ -5,7 +5,7 @@ import { kill, pid } from 'node:process';
 
 /**
  * Every point, and when a process passes it: as the first one makes a store, while it works, as its mount starts on
- * what a killed one left (or on what a power loss left), or when it ends. Those that native code passes are in
+ * what a killed one left (or on what a power loss left), when it ends, or when garbage is collected. Those that native code passes are in
  * `native/store/src/kill.rs` as well.
  */
 export const KILL_POINTS = {
@@ -44,6 +44,12 @@ export const KILL_POINTS = {
   'anchor-restored': 'power',
   'tree-closed': 'end',
   'log-removed': 'end',
+  'chunks-marked': 'collection',
+  'marks-durable': 'collection',
+  'sweep-begun': 'collection',
+  'chunk-delete': 'collection',
+  'chunk-deleted': 'collection',
+  'sweep-ended': 'collection',
 } as const;
 
 /** One of {@link KILL_POINTS}. */

@@ -110,7 +110,7 @@ export const kind = {
   INLINED: 14,
   /** data → tree: DISCARD or DROP is done. A: token, B: errno or 0. */
   ACK: 15,
-  /** mover → tree: the store's barrier is done. A: token, B: errno or 0. */
+  /** mover → tree: the store's barrier is done, or the jobs that a QUIESCE waits for. A: token, B: errno or 0. */
   SYNCED: 16,
   /** tree → data: start settling what is dirty of every inode (autocommit, unmount), acknowledge when done. A: token. */
   SETTLE_ALL: 17,
@@ -122,6 +122,8 @@ export const kind = {
   FORGET: 20,
   /** front → tree: a WRITE took these privileges (bits of PRIVILEGES, in A) from the inode. */
   STRIP: 21,
+  /** tree → data: acknowledge when everything before is done, jobs of movers aside. A: token. */
+  FENCE: 22,
 } as const;
 
 export const command = {
@@ -147,6 +149,8 @@ export const command = {
   SYNC_STORE: 10,
   /** request, errno: a part of a READ that is assembled in a frame has failed */
   FAIL_PART: 11,
+  /** token: when movers have done every job of before, send SYNCED to this worker */
+  QUIESCE: 12,
 } as const;
 
 export const source = {

@@ -38,6 +38,7 @@ export interface Native {
    */
   contentId(engine: number, pieces: Uint32Array): Promise<Buffer>;
   ChunkReferences: new (engine: number) => ChunkReferences;
+  ChunkCollection: new (engine: number) => ChunkCollection;
   /**
    * Looks at every page of an LMDB file that is in use, before LMDB follows what is in it. `metas`
    * are meta pages to begin from in place of the file's own. Throws when the file cannot be opened.
@@ -98,8 +99,21 @@ export interface ChunkReferences {
   progress(): number[];
   /** Looks for all of them; with threads above 0 opens each and hashes its plaintext. */
   scrub(threads: number): Promise<ScrubReport>;
-  /** Deletes what is not among them and older than so many seconds. */
+}
+
+/**
+ * A collection of garbage: from its making on, the store remembers what is put and what is found
+ * present, and the sweep leaves that alone, too. Its making throws while another one runs.
+ */
+export interface ChunkCollection {
+  /** Has the sweep leave these chunks alone: eight words each. */
+  keep(words: Uint32Array): void;
+  /** Deletes, on a thread of Node's pool, what is not kept and older than so many seconds. */
   sweep(graceSeconds: number, dryRun: boolean): Promise<SweepReport>;
+  /** Has the sweep fail soon. */
+  cancel(): void;
+  /** The collection is over, and no sweep of it runs. */
+  end(): void;
 }
 
 /** What a survey of the pages of an LMDB file found. */

@@ -20,9 +20,10 @@ stage() {
 }
 
 # What loom replaces is compiled otherwise, so it has a target directory of its own.
-ring_models() {
-  RUSTFLAGS='--cfg loom' cargo test --manifest-path "$manifest" --target-dir native/target/loom \
-    -p millrace-core --release --locked --quiet --lib ring
+loom_models() {
+  local loom=(--manifest-path "$manifest" --target-dir native/target/loom --release --locked --quiet --lib)
+  RUSTFLAGS='--cfg loom' cargo test "${loom[@]}" -p millrace-core ring &&
+    RUSTFLAGS='--cfg loom' cargo test "${loom[@]}" -p millrace-store kept
 }
 
 summary() {
@@ -36,7 +37,7 @@ summary() {
 stage 'setup' bash bin/setup.sh --tests --demo || { summary; exit 1; }
 stage 'layout is fresh' npm run --silent check:layout
 stage 'Rust tests' cargo test --manifest-path "$manifest" --locked --quiet
-stage 'ring models (loom)' ring_models
+stage 'models of the ring and of collections (loom)' loom_models
 stage 'TypeScript and mount tests' node dist/test/run.js
 stage 'fuzz, 20 s' node dist/test/fuzz/run.js --seconds 20
 stage 'pjdfstest' node dist/test/posix/pjdfstest.js

@@ -77,6 +77,8 @@ export class DataWorker {
         return this.#reload(slot, a);
       case kind.SETTLE_ALL:
         return this.#settler.awaitAll((errno) => this.#acknowledge(a, errno));
+      case kind.FENCE:
+        return this.#acknowledge(a, 0);
       case kind.PRESSURE:
         return; // `relieve` runs after each turn.
       default:

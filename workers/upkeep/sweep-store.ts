@@ -1,10 +1,12 @@
 /** Mark and sweep in a store that is not mounted. */
 import { type InodeTable, STATE } from '../../engine/check/inode-table.ts';
 import { checkTree } from '../../engine/check/tree-check.ts';
+import { pass } from '../../engine/kill-points.ts';
+import type { Kv } from '../../engine/kv/kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
+import { beginCollection, type Collection } from '../collection.ts';
 import { VaultSealer } from '../tree/sealer.ts';
 import type { SweepOutcome, SweepTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
-import { ExtentReferences } from './chunk-references.ts';
 import { RECORDS_PER_REPORT, withTree } from './tree-file.ts';
 
 /**
@@ -17,28 +19,42 @@ import { RECORDS_PER_REPORT, withTree } from './tree-file.ts';
  */
 export function sweepStore(task: SweepTask): Promise<SweepOutcome | UpkeepFailure> {
   return withTree(task.treeFile, async (kv) => {
-    const references = new ExtentReferences(task.engine);
-    const sealer = new VaultSealer(task.engine);
-    let records = 0;
-    const { findings, inodes } = checkTree({
-      kv,
-      sealer,
-      onExtent: (extent, isOrphan) => {
-        if (!isOrphan) references.add(extent);
-      },
-      onRecord: () => {
-        if (++records % RECORDS_PER_REPORT !== 0) return;
-        const progress: UpkeepProgress = { records, chunks: 0, chunksTotal: 0, bytes: 0 };
-        task.port.postMessage(progress);
-      },
-    });
-    if (findings.total > 0) return { findings: findings.total };
-    const orphans = orphansOf(inodes);
-    if (!task.dryRun) reclaim(new Tree({ kv, sealer }), orphans);
-    await kv.sync();
-    const swept = await references.seal().sweep(task.graceSeconds, task.dryRun);
-    return { swept, orphans: orphans.length };
+    const collection = beginCollection(task.engine);
+    try {
+      return await markAndSweep(task, kv, collection);
+    } finally {
+      collection.end();
+    }
   });
+}
+
+async function markAndSweep(
+  task: SweepTask,
+  kv: Kv,
+  collection: Collection,
+): Promise<SweepOutcome> {
+  const sealer = new VaultSealer(task.engine);
+  let records = 0;
+  const { findings, inodes } = checkTree({
+    kv,
+    sealer,
+    onExtent: (extent, isOrphan) => {
+      if (!isOrphan) collection.keep(extent.id);
+    },
+    onRecord: () => {
+      if (++records % RECORDS_PER_REPORT !== 0) return;
+      const progress: UpkeepProgress = { records, chunks: 0, chunksTotal: 0, bytes: 0 };
+      task.port.postMessage(progress);
+    },
+  });
+  if (findings.total > 0) return { findings: findings.total };
+  const orphans = orphansOf(inodes);
+  if (!task.dryRun) reclaim(new Tree({ kv, sealer }), orphans);
+  pass('chunks-marked');
+  await kv.sync();
+  pass('marks-durable');
+  const swept = await collection.sweep(task.graceSeconds, task.dryRun);
+  return { swept, orphans: orphans.length };
 }
 
 function orphansOf(inodes: InodeTable): number[] {

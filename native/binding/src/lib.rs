@@ -6,6 +6,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "Node-API hands over owned values")]
 #![expect(clippy::must_use_candidate, reason = "JavaScript has no such notion")]
 
+pub mod collection;
 pub mod digest;
 pub mod front;
 pub mod pages;

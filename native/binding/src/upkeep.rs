@@ -1,14 +1,13 @@
-//! Checking and cleaning the chunks of a store, on threads of Node's own pool.
+//! Checking the chunks of a store, on threads of Node's own pool.
 use crate::{engine, failed};
 use millrace_layout::CHUNK_ID_BYTES;
-use millrace_store::{Flaw, Progress, Reference, References, Scrub, Sweep};
+use millrace_store::{Flaw, Progress, Reference, References, Scrub};
 use millrace_vault::ChunkId;
 use napi::bindgen_prelude::{AsyncTask, Uint32Array};
 use napi::{Env, Result, Task};
 use napi_derive::napi;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Words of one reference: the chunk's id, then the bytes of its plaintext.
 const REFERENCE_WORDS: usize = CHUNK_ID_BYTES / 4 + 1;
@@ -74,17 +73,6 @@ impl ChunkReferences {
             threads,
         })
     }
-
-    /// Delete what is not referred to and older than a grace period.
-    #[napi(ts_return_type = "Promise<SweepReport>")]
-    pub fn sweep(&self, grace_seconds: f64, dry_run: bool) -> AsyncTask<SweepTask> {
-        AsyncTask::new(SweepTask {
-            engine: self.engine,
-            references: self.sealed.clone(),
-            grace: Duration::try_from_secs_f64(grace_seconds).unwrap_or(Duration::MAX),
-            dry_run,
-        })
-    }
 }
 
 /// A chunk that cannot be used.
@@ -119,25 +107,7 @@ pub struct ScrubReport {
     pub named: Vec<ChunkFlaw>,
 }
 
-/// What a sweep deleted and kept: objects, and their bytes.
-#[napi(object)]
-#[derive(Debug)]
-pub struct SweepReport {
-    /// Referred to.
-    pub used: f64,
-    /// Bytes of them.
-    pub used_bytes: f64,
-    /// Too young.
-    pub young: f64,
-    /// Bytes of them.
-    pub young_bytes: f64,
-    /// Deleted.
-    pub deleted: f64,
-    /// Bytes of them.
-    pub deleted_bytes: f64,
-}
-
-fn store_failed(errno: i32) -> napi::Error {
+pub(crate) fn store_failed(errno: i32) -> napi::Error {
     failed(std::io::Error::from_raw_os_error(errno).to_string())
 }
 
@@ -187,43 +157,6 @@ impl Task for ScrubTask {
     }
 
     fn resolve(&mut self, _env: Env, report: ScrubReport) -> Result<ScrubReport> {
-        Ok(report)
-    }
-}
-
-/// A sweep on its way.
-#[derive(Debug)]
-pub struct SweepTask {
-    engine: u32,
-    references: Arc<Vec<Reference>>,
-    grace: Duration,
-    dry_run: bool,
-}
-
-impl Task for SweepTask {
-    type Output = SweepReport;
-    type JsValue = SweepReport;
-
-    fn compute(&mut self) -> Result<SweepReport> {
-        let engine = engine(self.engine)?;
-        let sweep = Sweep {
-            store: engine.store(),
-            references: &self.references,
-            written_before: Sweep::before(self.grace),
-            dry_run: self.dry_run,
-        };
-        let swept = sweep.run().map_err(store_failed)?;
-        Ok(SweepReport {
-            used: swept.used as f64,
-            used_bytes: swept.used_bytes as f64,
-            young: swept.young as f64,
-            young_bytes: swept.young_bytes as f64,
-            deleted: swept.deleted as f64,
-            deleted_bytes: swept.deleted_bytes as f64,
-        })
-    }
-
-    fn resolve(&mut self, _env: Env, report: SweepReport) -> Result<SweepReport> {
         Ok(report)
     }
 }

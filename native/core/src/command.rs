@@ -1,6 +1,6 @@
 //! The words that a worker writes into its command buffer, decoded with every bound checked.
 use crate::engine::Engine;
-use crate::mover::Task;
+use crate::mover::{Quiesce, Task};
 use crate::worker::Seat;
 use millrace_layout::{
     COMMAND_WORDS, FRAME_BYTES, INLINE_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_SLOTS,
@@ -161,6 +161,7 @@ impl Engine {
                     job.task = Task::SyncStore { worker, token: words.next()? };
                     self.movers.submit(job);
                 }
+                command::QUIESCE => self.quiesce(Quiesce { worker, token: words.next()? }),
                 _ => return Err(Malformed),
             }
         }

@@ -10,12 +10,12 @@ use crate::worker::{PARKED_EVENT_LOOP, PARKED_NATIVE, Seat};
 use millrace_layout::{
     NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, RING_SLOTS, descriptor, header, kind,
 };
-use millrace_store::{ChunkStore, HandleCache};
+use millrace_store::{ChunkStore, GuardedStore, HandleCache, Sweep, Swept};
 use millrace_vault::Vault;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How a sleeping tree worker is woken: its event loop cannot wait on a futex.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -53,7 +53,7 @@ pub struct Engine {
     pub memory: Memory,
     /// Keys.
     pub vault: Vault,
-    pub(crate) store: Arc<dyn ChunkStore>,
+    pub(crate) store: GuardedStore,
     pub(crate) handles: HandleCache,
     pub(crate) frames: FreeList,
     pub(crate) requests: FreeList,
@@ -84,7 +84,7 @@ impl Engine {
         let engine = Arc::new(Self {
             memory: config.memory,
             vault: config.vault,
-            store: config.store,
+            store: GuardedStore::new(config.store),
             handles: HandleCache::new(None),
             frames: FreeList::new(frames),
             requests: FreeList::new(REQUEST_SLOTS),
@@ -108,8 +108,19 @@ impl Engine {
 
     /// Where the chunks are.
     #[must_use]
-    pub fn store(&self) -> &dyn ChunkStore {
-        self.store.as_ref()
+    pub fn store(&self) -> &GuardedStore {
+        &self.store
+    }
+
+    /// Delete what the collection that runs does not keep. Whoever reads such a chunk must be done with it.
+    pub fn sweep(
+        &self,
+        written_before: SystemTime,
+        dry_run: bool,
+        cancelled: &AtomicBool,
+    ) -> Result<Swept, i32> {
+        let sweep = Sweep { store: &self.store, written_before, dry_run, cancelled };
+        sweep.run(|id| self.handles.forget(id))
     }
 
     /// Tell the operator.

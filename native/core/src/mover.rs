@@ -11,7 +11,7 @@ use crate::stack::hide_stack;
 use millrace_layout::{
     FRAME_BYTES, INLINE_BYTES, NONE, REGION_BYTES, SEGMENT_BYTES, descriptor, header, kind, request,
 };
-use millrace_store::ReadError;
+use millrace_store::{ChunkStore, ReadError};
 use millrace_vault::{ChunkId, HeadBuf, RawPiece};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -37,6 +37,8 @@ pub(crate) enum Task {
 pub(crate) struct Job {
     pub(crate) task: Task,
     pub(crate) sources: Vec<Source>,
+    /// Which of two counts it is in.
+    age: usize,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,55 @@ struct Queues {
     idle: Vec<Box<Job>>,
     waiting: usize,
     stop: bool,
+    ages: Ages,
+}
+
+/// Somebody waits until every job that was submitted before is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quiesce {
+    pub(crate) worker: usize,
+    pub(crate) token: u32,
+}
+
+/// Jobs that are not done, as old ones and young ones: who waits for all of before makes the young ones old, and waits
+/// until there are none.
+#[derive(Debug, Default)]
+struct Ages {
+    young: usize,
+    jobs: [usize; 2],
+    waiting: VecDeque<Quiesce>,
+}
+
+impl Ages {
+    /// A job begins; its age.
+    fn submitted(&mut self) -> usize {
+        self.jobs[self.young] += 1;
+        self.young
+    }
+
+    fn done(&mut self, age: usize) {
+        self.jobs[age] -= 1;
+    }
+
+    /// Wait for all jobs of before; behind those who wait already.
+    fn wait(&mut self, who: Quiesce) {
+        self.waiting.push_back(who);
+        if self.waiting.len() == 1 {
+            self.young = 1 - self.young;
+        }
+    }
+
+    /// Who need not wait any longer.
+    fn passed(&mut self) -> Option<Quiesce> {
+        if self.waiting.is_empty() || self.jobs[1 - self.young] > 0 {
+            return None;
+        }
+        let passed = self.waiting.pop_front();
+        if !self.waiting.is_empty() {
+            self.young = 1 - self.young;
+        }
+        passed
+    }
 }
 
 /// Of this many whole chunks, one is the oldest.
@@ -85,8 +136,9 @@ impl Movers {
         self.lock().idle.pop().unwrap_or_default()
     }
 
-    pub(crate) fn submit(&self, job: Box<Job>) {
+    pub(crate) fn submit(&self, mut job: Box<Job>) {
         let mut queues = self.lock();
+        job.age = queues.ages.submitted();
         if matches!(job.task, Task::Settle { in_place: true, .. }) {
             queues.settles.push_back(job);
         } else {
@@ -99,11 +151,24 @@ impl Movers {
         }
     }
 
-    fn next(&self, done: Option<Box<Job>>) -> Option<Box<Job>> {
+    /// Wait until every job of before is done; `passed` is told, now or by a mover.
+    pub(crate) fn quiesce(&self, who: Quiesce, mut passed: impl FnMut(Quiesce)) {
+        let mut queues = self.lock();
+        queues.ages.wait(who);
+        while let Some(who) = queues.ages.passed() {
+            passed(who);
+        }
+    }
+
+    fn next(&self, done: Option<Box<Job>>, mut passed: impl FnMut(Quiesce)) -> Option<Box<Job>> {
         let mut queues = self.lock();
         if let Some(mut job) = done {
+            queues.ages.done(job.age);
             job.sources.clear();
             queues.idle.push(job);
+            while let Some(who) = queues.ages.passed() {
+                passed(who);
+            }
         }
         loop {
             if let Some(job) = queues.urgent.pop_front() {
@@ -225,7 +290,7 @@ fn work(engine: &Engine) {
     };
     let mut life = Life::of("mover");
     let mut done = None;
-    while let Some(job) = engine.movers.next(done.take()) {
+    while let Some(job) = engine.movers.next(done.take(), |who| engine.quiesced(who)) {
         life.spend();
         match job.task {
             Task::Read { .. } => engine.read(&job, &mut buffers.read),
@@ -249,6 +314,18 @@ fn work(engine: &Engine) {
 }
 
 impl Engine {
+    /// Have a worker told when movers have done every job that was submitted before.
+    pub(crate) fn quiesce(&self, who: Quiesce) {
+        self.movers.quiesce(who, |who| self.quiesced(who));
+    }
+
+    fn quiesced(&self, Quiesce { worker, token }: Quiesce) {
+        let mut words = [0; descriptor::WORDS];
+        words[descriptor::KIND] = kind::SYNCED;
+        words[descriptor::A] = token;
+        self.send(worker, words);
+    }
+
     fn settled(&self, worker: usize, job: u32, result: Result<ChunkId, i32>) {
         let mut words = [0; descriptor::WORDS];
         words[descriptor::KIND] = kind::SETTLED;
@@ -400,7 +477,7 @@ impl Engine {
         bytes: usize,
         segments: &mut [u8],
     ) -> Result<std::ops::Range<usize>, i32> {
-        let open = self.handles.get(&self.vault, self.store.as_ref(), id);
+        let open = self.handles.get(&self.vault, &self.store, id);
         open.and_then(|chunk| chunk.read_range(&self.vault, offset, bytes, segments)).map_err(
             |error| {
                 let why = match error {
@@ -457,5 +534,42 @@ impl Engine {
             unsafe { std::slice::from_raw_parts(self.memory.frame(frame), bytes.min(FRAME_BYTES)) };
         self.add(header::BYTES_OUT, bytes);
         self.answer(slot, &[IoSlice::new(data)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who waits is told when the jobs of before are done, in order, whatever was submitted since.
+    #[test]
+    fn who_waits_for_jobs_waits_for_those_of_before() {
+        let movers = Movers::default();
+        let submit = || movers.submit(movers.blank());
+        let mut told = Vec::new();
+        let who = |token| Quiesce { worker: 0, token };
+        movers.quiesce(who(1), |who| told.push(who.token));
+        assert_eq!(told, [1], "there was no job");
+        submit();
+        submit();
+        let (first, second) = (movers.next(None, |_| {}), movers.next(None, |_| {}));
+        movers.quiesce(who(2), |who| told.push(who.token));
+        submit();
+        movers.quiesce(who(3), |who| told.push(who.token));
+        assert_eq!(told, [1]);
+        let third = movers.next(second, |who| told.push(who.token));
+        assert_eq!(told, [1], "one of before is not done");
+        submit();
+        let fourth = movers.next(third, |who| told.push(who.token));
+        assert_eq!(told, [1], "the third one does not matter to who came before it");
+        submit();
+        let fifth = movers.next(first, |who| told.push(who.token));
+        assert_eq!(told, [1, 2]);
+        movers.quiesce(who(4), |who| told.push(who.token));
+        movers.stop();
+        assert!(movers.next(fourth, |who| told.push(who.token)).is_none());
+        assert_eq!(told, [1, 2], "what came before the second was told is waited for as well");
+        assert!(movers.next(fifth, |who| told.push(who.token)).is_none());
+        assert_eq!(told, [1, 2, 3, 4]);
     }
 }

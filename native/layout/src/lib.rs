@@ -157,7 +157,7 @@ pub mod kind {
         INLINED: u32 = 14;
         /// data → tree: DISCARD or DROP is done. A: token, B: errno or 0.
         ACK: u32 = 15;
-        /// mover → tree: the store's barrier is done. A: token, B: errno or 0.
+        /// mover → tree: the store's barrier is done, or the jobs that a QUIESCE waits for. A: token, B: errno or 0.
         SYNCED: u32 = 16;
         /// tree → data: start settling what is dirty of every inode (autocommit, unmount), acknowledge when done. A: token.
         SETTLE_ALL: u32 = 17;
@@ -170,6 +170,8 @@ pub mod kind {
         FORGET: u32 = 20;
         /// front → tree: a WRITE took these privileges (bits of PRIVILEGES, in A) from the inode.
         STRIP: u32 = 21;
+        /// tree → data: acknowledge when everything before is done, jobs of movers aside. A: token.
+        FENCE: u32 = 22;
     }
 }
 
@@ -198,6 +200,8 @@ pub mod command {
         SYNC_STORE: u32 = 10;
         /// request, errno: a part of a READ that is assembled in a frame has failed
         FAIL_PART: u32 = 11;
+        /// token: when movers have done every job of before, send SYNCED to this worker
+        QUIESCE: u32 = 12;
     }
 }
 

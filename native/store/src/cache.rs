@@ -195,6 +195,13 @@ impl HandleCache {
         drop(evicted);
         Ok(chunk)
     }
+
+    /// Lets go of a chunk that was deleted: an open file would keep its room.
+    pub fn forget(&self, id: &ChunkId) {
+        let shard = &self.shards[usize::from(id.0[31]) % SHARDS];
+        let forgotten = lock(shard).open.remove(id);
+        drop(forgotten);
+    }
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

@@ -38,10 +38,18 @@ pub enum KillPoint {
     RenameAnswer,
     /// A RENAME was answered.
     RenameAnswered,
+    /// Garbage is about to be swept: all that is needed is marked and durable.
+    SweepBegun,
+    /// A chunk that nobody needs is about to be deleted.
+    ChunkDelete,
+    /// It is deleted, which is not flushed.
+    ChunkDeleted,
+    /// All of them are.
+    SweepEnded,
 }
 
 /// Every point of native code, by the name that the variable has for it.
-pub const KILL_POINTS: [(&str, KillPoint); 15] = [
+pub const KILL_POINTS: [(&str, KillPoint); 19] = [
     ("object-created", KillPoint::ObjectCreated),
     ("object-written", KillPoint::ObjectWritten),
     ("object-flushed", KillPoint::ObjectFlushed),
@@ -57,6 +65,10 @@ pub const KILL_POINTS: [(&str, KillPoint); 15] = [
     ("fsync-answered", KillPoint::FsyncAnswered),
     ("rename-answer", KillPoint::RenameAnswer),
     ("rename-answered", KillPoint::RenameAnswered),
+    ("sweep-begun", KillPoint::SweepBegun),
+    ("chunk-delete", KillPoint::ChunkDelete),
+    ("chunk-deleted", KillPoint::ChunkDeleted),
+    ("sweep-ended", KillPoint::SweepEnded),
 ];
 
 /// The point that ends the process, and how often it may still be passed.

@@ -2,14 +2,15 @@
 mod support;
 
 use millrace_store::{
-    ChunkStore, DirectoryStore, Flaw, Progress, Reference, References, Scrub, Scrubbed, Sweep,
-    Swept,
+    ChunkStore, DirectoryStore, Flaw, GuardedStore, Progress, Put, Reference, References, Scrub,
+    Scrubbed, Sweep, Swept,
 };
 use millrace_vault::{ChunkId, HeadBuf, RawPiece, Vault};
 use std::fs::File;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 use support::{Sample, everywhere};
 
@@ -170,7 +171,7 @@ fn an_object_that_opens_but_holds_something_else_is_found() {
 fn a_sweep_deletes_what_is_unused_and_old_enough() {
     let vault = Vault::from_kek(&[7; 32]);
     for directory in everywhere() {
-        let store = DirectoryStore::open(directory.path()).unwrap();
+        let store = GuardedStore::new(Arc::new(DirectoryStore::open(directory.path()).unwrap()));
         let samples = samples(&vault);
         for sample in &samples {
             store.put(&sample.id, &sample.object()).unwrap();
@@ -190,10 +191,19 @@ fn a_sweep_deletes_what_is_unused_and_old_enough() {
             age(index, 7200);
         }
         std::fs::write(directory.path().join("chunks/00/not-an-object"), b"x").unwrap();
-        let references = set(&samples[..2]);
+        let cancelled = AtomicBool::new(false);
         let sweep = |grace, dry_run| {
             let written_before = Sweep::before(Duration::from_secs(grace));
-            Sweep { store: &store, references: &references, written_before, dry_run }.run()
+            let mut gone = Vec::new();
+            assert!(store.kept().begin());
+            for sample in &samples[..2] {
+                store.kept().keep(&sample.id);
+            }
+            let sweep = Sweep { store: &store, written_before, dry_run, cancelled: &cancelled };
+            let swept = sweep.run(|id| gone.push(*id));
+            store.kept().end();
+            assert_eq!(gone.len() as u64, swept.map_or(0, |s| if dry_run { 0 } else { s.deleted }));
+            swept
         };
         let expected = Swept {
             used: 2,
@@ -208,8 +218,102 @@ fn a_sweep_deletes_what_is_unused_and_old_enough() {
         assert_eq!(sweep(3600, false), Ok(expected));
         let kept: Vec<bool> = samples.iter().map(|s| store.has(&s.id).unwrap()).collect();
         assert_eq!(kept, [true, true, false, false, true, true, true, true]);
+        cancelled.store(true, Ordering::Relaxed);
+        assert_eq!(sweep(0, false), Err(libc::ECANCELED));
+        cancelled.store(false, Ordering::Relaxed);
         assert_eq!(sweep(0, false).unwrap().deleted, 4);
-        assert_eq!(scrub(&vault, &store, &references, 1).damaged, 0);
+        assert_eq!(scrub(&vault, &store, &set(&samples[..2]), 1).damaged, 0);
         assert!(directory.path().join("chunks/00/not-an-object").exists());
     }
+}
+
+/// What was stored or found present since the collection began is not its business, however old it is.
+#[test]
+fn a_sweep_spares_what_was_put_or_found_since_the_collection_began() {
+    let vault = Vault::from_kek(&[7; 32]);
+    for directory in everywhere() {
+        let store = GuardedStore::new(Arc::new(DirectoryStore::open(directory.path()).unwrap()));
+        let samples = samples(&vault);
+        for sample in &samples[1..] {
+            store.put(&sample.id, &sample.object()).unwrap();
+        }
+        let sweep = || {
+            let written_before = Sweep::before(Duration::ZERO);
+            let cancelled = AtomicBool::new(false);
+            let sweep =
+                Sweep { store: &store, written_before, dry_run: false, cancelled: &cancelled };
+            sweep.run(|_| {}).unwrap().deleted
+        };
+        assert_eq!(sweep(), 0, "without a collection nobody knows what is needed");
+        assert!(store.kept().begin());
+        store.put(&samples[0].id, &samples[0].object()).unwrap();
+        assert_eq!(store.has(&samples[1].id), Ok(true));
+        assert_eq!(store.put(&samples[2].id, &samples[2].object()), Ok(Put { present: true }));
+        assert_eq!(sweep(), samples.len() as u64 - 3);
+        for (index, sample) in samples.iter().enumerate() {
+            assert_eq!(store.has(&sample.id), Ok(index < 3));
+        }
+        store.kept().end();
+    }
+}
+
+/// Threads that store what they need, and need it no longer, while one collects over and over.
+#[test]
+fn whoever_stores_while_garbage_is_collected_finds_it_again() {
+    let vault = Vault::from_kek(&[7; 32]);
+    let directory = everywhere().pop().unwrap();
+    let store = GuardedStore::new(Arc::new(DirectoryStore::open(directory.path()).unwrap()));
+    // Few contents, so that most of what is stored is there already.
+    let samples: Vec<Sample> = (0..6).map(|seed| Sample::new(&vault, 20_000, seed)).collect();
+    let needed: Vec<Mutex<bool>> = samples.iter().map(|_| Mutex::new(false)).collect();
+    // Held by who stores from the look to the reference: what the engine waits for by its queues.
+    let storing = RwLock::new(());
+    let stop = AtomicBool::new(false);
+    let deleted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for writer in 0..2u64 {
+            let (store, samples, needed) = (&store, &samples, &needed);
+            let (storing, stop) = (&storing, &stop);
+            scope.spawn(move || {
+                let mut state = writer + 1;
+                while !stop.load(Ordering::Relaxed) {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let index = (state >> 33) as usize % samples.len();
+                    let (sample, needed) = (&samples[index], &needed[index]);
+                    if state >> 62 == 0 {
+                        *needed.lock().unwrap() = false;
+                        continue;
+                    }
+                    let _storing = storing.read().unwrap();
+                    if store.has(&sample.id) != Ok(true) {
+                        store.put(&sample.id, &sample.object()).unwrap();
+                    }
+                    *needed.lock().unwrap() = true;
+                }
+            });
+        }
+        for _ in 0..60 {
+            assert!(store.kept().begin());
+            drop(storing.write().unwrap());
+            for (sample, needed) in samples.iter().zip(&needed) {
+                if *needed.lock().unwrap() {
+                    store.kept().keep(&sample.id);
+                }
+            }
+            let written_before = SystemTime::now() + Duration::from_secs(60);
+            let cancelled = AtomicBool::new(false);
+            let sweep =
+                Sweep { store: &store, written_before, dry_run: false, cancelled: &cancelled };
+            deleted.fetch_add(sweep.run(|_| {}).unwrap().deleted, Ordering::Relaxed);
+            store.kept().end();
+            let _storing = storing.write().unwrap();
+            for (sample, needed) in samples.iter().zip(&needed) {
+                if *needed.lock().unwrap() {
+                    assert_eq!(store.has(&sample.id), Ok(true), "a chunk that is needed is gone");
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(deleted.load(Ordering::Relaxed) > 0, "nothing was ever deleted: this proves nothing");
 }
