@@ -15,6 +15,7 @@ export interface MountArguments {
   fuseThreads?: number;
   slab?: number;
   namespace?: string[];
+  gcInterval?: number;
   option: MountFlags;
   foreground?: boolean;
   json?: boolean;
@@ -33,6 +34,8 @@ export interface MountSettings {
   slabBytes: number | undefined;
   /** Namespaces to show; at least one. */
   namespaces: readonly string[];
+  /** Seconds between two collections of garbage; 0: only when asked. */
+  gcIntervalSeconds: number | undefined;
   options: MountFlags;
 }
 
@@ -47,6 +50,7 @@ export function mountSettings(directory: string, flags: MountArguments): MountSe
     fuseThreads: flags.fuseThreads,
     slabBytes: flags.slab,
     namespaces: flags.namespace ?? [DEFAULT_NAMESPACE],
+    gcIntervalSeconds: flags.gcInterval,
     options: flags.option,
   };
 }
@@ -61,6 +65,7 @@ export function mountCommandLine(settings: MountSettings): string[] {
   add('--front', settings.front);
   add('--fuse-threads', settings.fuseThreads);
   add('--slab', settings.slabBytes === undefined ? undefined : formatSize(settings.slabBytes));
+  add('--gc-interval', settings.gcIntervalSeconds);
   for (const namespace of settings.namespaces) words.push(`--namespace=${namespace}`);
   for (const [name, value] of Object.entries(settings.options)) {
     words.push('-o', value === true ? name : `${name}=${value}`);

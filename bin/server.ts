@@ -6,6 +6,7 @@ import type { ReadyMessage } from './daemon.ts';
 import { failureParts } from './failure.ts';
 import { storeExists } from './key-file.ts';
 import type { MountSettings } from './mount-settings.ts';
+import { takeOrders } from './order-socket.ts';
 import { logFile } from './paths.ts';
 import { ownStartedTicks, type ServingRecord, writeRecord } from './serving-record.ts';
 
@@ -32,7 +33,7 @@ function sayReady(readyFd: number | undefined, message: ReadyMessage): void {
 }
 
 async function openMount({ settings, log, readyFd }: ServeOptions): Promise<Mount> {
-  const { dataWorkers, front, fuseThreads, slabBytes } = settings;
+  const { dataWorkers, front, fuseThreads, gcIntervalSeconds, slabBytes } = settings;
   try {
     return await mount({
       directory: settings.mountPoint,
@@ -46,6 +47,7 @@ async function openMount({ settings, log, readyFd }: ServeOptions): Promise<Moun
       ...(dataWorkers !== undefined && { dataWorkers }),
       ...(fuseThreads !== undefined && { fuseThreads }),
       ...(slabBytes !== undefined && { slabBytes }),
+      ...(gcIntervalSeconds !== undefined && { collectIntervalMs: gcIntervalSeconds * 1000 }),
     });
   } catch (error) {
     sayReady(readyFd, { mounted: false, ...failureParts(error) });
@@ -96,6 +98,7 @@ export async function serve(options: ServeOptions): Promise<number> {
   const served = await openMount(options);
   closeOnSignal(served, log);
   const record = await announce(options, served);
+  takeOrders(record.mountPoint, served, log);
   const { exitStatus } = await served.done;
   writeRecord({ ...record, exitStatus });
   log.info({ exitStatus }, 'unmounted');

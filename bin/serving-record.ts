@@ -2,7 +2,14 @@
  * The small file by which `millrace umount` finds the process that serves a mount and learns how it
  * ended. `mount` writes it once the mount stands and completes it as the last thing before it exits.
  */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { mountName, runDirectory } from './paths.ts';
 
@@ -31,11 +38,37 @@ export function writeRecord(record: ServingRecord): void {
 
 /** The record of a mount point, or undefined where there is none that can be read. */
 export function readRecord(mountPoint: string): ServingRecord | undefined {
+  const record = parse(recordFile(mountPoint));
+  return record?.mountPoint === mountPoint ? record : undefined;
+}
+
+function parse(file: string): ServingRecord | undefined {
   try {
-    const record = JSON.parse(readFileSync(recordFile(mountPoint), 'utf8')) as ServingRecord;
-    return record.mountPoint === mountPoint && Number.isInteger(record.pid) ? record : undefined;
+    const record = JSON.parse(readFileSync(file, 'utf8')) as ServingRecord;
+    return Number.isInteger(record.pid) ? record : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** The record of the process that serves a store now, for this user. */
+export function findServing(store: string): ServingRecord | undefined {
+  const directory = runDirectory();
+  const wanted = realPath(store);
+  for (const name of readdirSync(directory)) {
+    if (!name.endsWith('.json')) continue;
+    const record = parse(path.join(directory, name));
+    if (record === undefined || record.exitStatus !== undefined || !isServing(record)) continue;
+    if (realPath(record.store) === wanted) return record;
+  }
+  return undefined;
+}
+
+function realPath(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    return file;
   }
 }
 

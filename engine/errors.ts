@@ -39,6 +39,8 @@ export const ERRORS = {
   FRONT_MISSING: { family: 'io', exitStatus: 1 },
   /** The kernel or its helper refused the mount. */
   MOUNT_REFUSED: { family: 'io', exitStatus: 1 },
+  /** Garbage could not be collected, or not all of it. */
+  COLLECTION_FAILED: { family: 'io', exitStatus: 1 },
   /** The object was closed before the call. */
   CLOSED: { family: 'lifecycle', exitStatus: 1 },
   /** A bug in Millrace. */

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import type { TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
+import type { CollectionOutcome, TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
 import { makeDurableDirectory } from './durable-directory.ts';
 import { MillraceError } from './errors.ts';
 import type { Front, FrontKind } from './front/front.ts';
@@ -20,7 +20,7 @@ import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
 import { KernelFront } from './front/kernel-front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES, header, TREE_WORKER } from './layout.ts';
 import { DEFAULT_NAMESPACE } from './namespace-name.ts';
-import { native } from './native.ts';
+import { native, type SweepReport } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
 import { checkKey, createSuperblock, readSuperblock } from './store/superblock.ts';
@@ -60,6 +60,8 @@ export interface MountOptions {
   log: Logger;
   /** Whether the store is new: it gets a superblock then. */
   createStore: boolean;
+  /** Milliseconds between two collections of garbage that nobody asks for; 0: there are none. Default: an hour. */
+  collectIntervalMs?: number;
 }
 
 /** A mount that is being served. */
@@ -69,6 +71,11 @@ export interface Mount {
   /** Unmounts, drains, commits and stops; idempotent. */
   close(): Promise<{ exitStatus: number }>;
   snapshot(): Snapshot;
+  /**
+   * Deletes the chunks that nothing refers to, but for those written in the last so many seconds; after other such
+   * calls. Programs may go on. Throws MillraceError COLLECTION_FAILED, with what was deleted until then gone.
+   */
+  collectGarbage(options: { graceSeconds: number; dryRun: boolean }): Promise<SweepReport>;
 }
 
 const SLAB_BYTES = 256 * 2 ** 20;
@@ -76,6 +83,7 @@ const SLAB_BYTES = 256 * 2 ** 20;
 const FUSE_THREADS = 2;
 const META_TTL_MS = 5000;
 const COMMIT_INTERVAL_MS = 5000;
+const COLLECT_INTERVAL_MS = 3_600_000;
 /** How often and how long a drain is tried again while the store fails. */
 const DRAIN_PAUSE_MS = 500;
 const DRAIN_ATTEMPTS = 10;
@@ -114,6 +122,9 @@ class ServedMount implements Mount {
   readonly #tasks: Promise<unknown>[] = [];
   /** Who waits for which report, in the order in which they asked. */
   readonly #reports: { type: TreeReport['type']; resolve: (report: TreeReport) => void }[] = [];
+  /** Who waits for which collection of garbage. */
+  readonly #collections = new Map<number, (outcome: CollectionOutcome) => void>();
+  #collected = 0;
   readonly #frontEnded: Promise<void>;
   /** Rejects when a thread dies. */
   readonly #failure: Promise<never>;
@@ -224,6 +235,7 @@ class ServedMount implements Mount {
       ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
       commitIntervalMs: milliseconds(options['commit_interval'], COMMIT_INTERVAL_MS),
       storeNeedsSync: native().needsSync(engine),
+      collectIntervalMs: this.#options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
       namespaces: this.#options.namespaces ?? [DEFAULT_NAMESPACE],
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     };
@@ -254,6 +266,11 @@ class ServedMount implements Mount {
       this.#options.log.error({ what: report.what }, 'a record of the tree cannot be read');
       return;
     }
+    if (report.type === 'collected') {
+      this.#collections.get(report.number)?.(report.outcome);
+      this.#collections.delete(report.number);
+      return;
+    }
     const index = this.#reports.findIndex((waiting) => waiting.type === report.type);
     if (index >= 0) this.#reports.splice(index, 1)[0]?.resolve(report);
   }
@@ -279,6 +296,22 @@ class ServedMount implements Mount {
     if (this.#mounted) this.#abort();
     // Fronts may wait for frames that nobody will free any more.
     native().stop(this.#engine);
+  }
+
+  async collectGarbage(options: { graceSeconds: number; dryRun: boolean }): Promise<SweepReport> {
+    const { graceSeconds, dryRun } = options;
+    if (this.#ending || this.#failed) throw new MillraceError('CLOSED', 'the mount ends');
+    this.#collected += 1;
+    const number = this.#collected;
+    const ended = new Promise<CollectionOutcome>((resolve) => {
+      this.#collections.set(number, resolve);
+    });
+    this.#order({ type: 'collect', number, graceSeconds, dryRun });
+    const outcome = await Promise.race([ended, this.#failure]);
+    if ('swept' in outcome) return outcome.swept;
+    throw new MillraceError('COLLECTION_FAILED', `garbage was not collected: ${outcome.failure}`, {
+      hint: 'Nothing is lost. Unmount and run `millrace fsck`, or see the log of the mount.',
+    });
   }
 
   // ---- the end ----
@@ -360,6 +393,8 @@ class ServedMount implements Mount {
     const addon = native();
     addon.stop(this.#engine);
     await Promise.allSettled(this.#tasks);
+    for (const ended of this.#collections.values()) ended({ failure: 'the mount has ended' });
+    this.#collections.clear();
     await this.#pool.destroy();
     this.#port.close();
     this.#front.close();

@@ -167,6 +167,12 @@ export class Commands {
     this.#begin(command.SYNC_STORE);
     this.word(token);
   }
+
+  /** Asks to be told, by SYNCED with the token, when movers have done every job of before. */
+  quiesce(token: number): void {
+    this.#begin(command.QUIESCE);
+    this.word(token);
+  }
 }
 
 const scratch = new Float64Array(1);

@@ -23,6 +23,8 @@ export interface TreeTask {
   readonly ttlMs: number;
   readonly commitIntervalMs: number;
   readonly storeNeedsSync: boolean;
+  /** Milliseconds between two collections of garbage that nobody asks for; 0: there are none. */
+  readonly collectIntervalMs: number;
   /** Namespaces that the mount shows; those that are new are made. */
   readonly namespaces: readonly string[];
   /** Owner of the root directories of new namespaces. */
@@ -86,6 +88,9 @@ export interface CheckOutcome {
   readonly chunks: Omit<ScrubReport, 'named' | 'damaged'>;
 }
 
+/** How a collection of garbage in a mount ended. */
+export type CollectionOutcome = { readonly swept: SweepReport } | { readonly failure: string };
+
 /** What a sweep did; it does nothing to a tree that has findings. */
 export type SweepOutcome =
   | { readonly findings: number }
@@ -97,6 +102,8 @@ export type WorkerTask = DataTask | TreeTask | NamespacesTask | CheckTask | Swee
 export type TreeOrder =
   /** Settle and commit everything, make it durable, and say how that went. */
   | { type: 'drain' }
+  /** Collect garbage, and say how that went under the same number. */
+  | { type: 'collect'; number: number; graceSeconds: number; dryRun: boolean }
   /** Let go of the Kv; the last order. */
   | { type: 'close' };
 
@@ -106,5 +113,6 @@ export type TreeReport =
   /** errno 0: all is durable. Else these inodes are not. */
   | { type: 'drained'; errno: number; inodes: number[] }
   | { type: 'closed'; error?: string }
+  | { type: 'collected'; number: number; outcome: CollectionOutcome }
   /** A record of the tree cannot be read. */
   | { type: 'damaged'; what: string };

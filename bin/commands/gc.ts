@@ -3,8 +3,10 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { type StoreSweepReport, sweepStore } from '../../engine/store-upkeep.ts';
 import { durationSeconds, formatBytes } from '../flags.ts';
+import { ask } from '../order-socket.ts';
 import { defaultKeyFile, defaultStore } from '../paths.ts';
 import { ProgressLine } from '../progress.ts';
+import { findServing, type ServingRecord } from '../serving-record.ts';
 
 interface GcArguments {
   store?: string;
@@ -16,15 +18,35 @@ interface GcArguments {
 
 async function run(flags: GcArguments): Promise<void> {
   const store = flags.store === undefined ? defaultStore() : path.resolve(flags.store);
-  const keyFile = flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile);
   const [graceSeconds, dryRun] = [flags.grace, flags.dryRun === true];
+  const serving = findServing(store);
+  const report =
+    serving === undefined
+      ? await collectUnmounted(store, flags)
+      : await collectMounted(serving, flags);
+  const mounted = serving?.mountPoint ?? null;
+  const json = { store, mounted, dryRun, graceSeconds, ...report };
+  process.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : textOf(report, dryRun));
+}
+
+/** The mount deletes files without a name, and what writes have left, by itself. */
+async function collectMounted(
+  serving: ServingRecord,
+  { grace, dryRun }: GcArguments,
+): Promise<StoreSweepReport> {
+  const order = { order: 'gc', graceSeconds: grace, dryRun: dryRun === true } as const;
+  const swept = await ask(serving, order);
+  return { ...swept, orphans: 0, leftovers: { files: 0, bytes: 0 } };
+}
+
+async function collectUnmounted(store: string, flags: GcArguments): Promise<StoreSweepReport> {
+  const keyFile = flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile);
   const line = new ProgressLine();
   const onProgress = line.show.bind(line);
-  const report = await sweepStore({ store, keyFile, graceSeconds, dryRun, onProgress }).finally(
-    () => line.end(),
+  const [graceSeconds, dryRun] = [flags.grace, flags.dryRun === true];
+  return await sweepStore({ store, keyFile, graceSeconds, dryRun, onProgress }).finally(() =>
+    line.end(),
   );
-  const json = { store, dryRun, graceSeconds, ...report };
-  process.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : textOf(report, dryRun));
 }
 
 function textOf(report: StoreSweepReport, dryRun: boolean): string {
@@ -45,15 +67,21 @@ function textOf(report: StoreSweepReport, dryRun: boolean): string {
 }
 
 const AFTER = `
-Nothing is deleted where the tree is damaged: see millrace fsck. While a store is not mounted nobody
-writes to it, so a grace period of 0 is safe; a longer one keeps what was written since.`;
+A store that is mounted is cleaned by the process that serves it, while programs go on; it does so on
+its own as well, see --gc-interval of millrace mount. A grace period of 0 is safe in both cases: what is
+in use, or on its way into a file, is never deleted. A longer one keeps what was written since.
+Nothing is deleted where the tree is damaged: see millrace fsck.
+
+Examples:
+  millrace gc --dry-run        what would be deleted
+  millrace gc --grace 1d       keep what was written in the last 24 hours`;
 
 /** Adds the command to the program. */
 export function addGcCommand(program: Command): void {
   program
     .command('gc')
     .summary('delete chunks that no file needs')
-    .description('Deletes the chunks of a store that is not mounted that no file needs.')
+    .description('Deletes the chunks of a store, mounted or not, that no file needs.')
     .option('--store <dir>', 'the store (env MILLRACE_STORE, else ~/.local/share/millrace/store)')
     .option('--key-file <file>', 'its key (env MILLRACE_KEY_FILE, else ~/.config/millrace/key)')
     .option('--grace <duration>', 'keep what is younger: 90s, 10m, 12h, 7d', durationSeconds, 0)

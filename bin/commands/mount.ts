@@ -11,6 +11,7 @@ import { startDaemon } from '../daemon.ts';
 import { errnoName, Failure } from '../failure.ts';
 import {
   countIn,
+  durationSeconds,
   type MountFlags,
   mountFlags,
   mountOptionsHelp,
@@ -162,6 +163,11 @@ export function addMountCommand(program: Command): void {
         'namespace to show, made on first use (default: the one called default); may be repeated: ' +
           'several are shown as directories of the mount',
       ).argParser(namespacesWith),
+    )
+    .option(
+      '--gc-interval <duration>',
+      'collect garbage as often, where there may be some: 10m, 12h, 7d; 0: only when asked (default: 1h)',
+      durationSeconds,
     )
     .addOption(
       new Option('-o, --option <name[=value],...>', 'mount options, see below; may be repeated')

@@ -147,7 +147,9 @@ class Drafts {
     if (!isValidExtent(extent)) return ERRNO.EINVAL;
     const draft = this.#draft(regionAt(extent.offset));
     if (typeof draft === 'number') return draft;
+    const before = draft.extents.length;
     draft.extents = patchExtents(draft.extents, { kind: 'extent', extent });
+    if (draft.extents.length <= before) this.#session.released += 1;
     return 0;
   }
 
@@ -216,6 +218,7 @@ class Drafts {
     if (stored !== undefined && !this.#emptied) {
       this.#heldBefore += bytesIn(stored);
     }
+    if (stored !== undefined && 'extents' in stored) this.#session.released += 1;
     const draft: Draft =
       stored !== undefined && 'inline' in stored
         ? { inline: stored.inline, extents: [] }

@@ -1,6 +1,13 @@
 import type { Kv, Transaction } from '../kv/kv.ts';
 import { ERRNO } from './errno.ts';
-import { COUNTERS_KEY, type KeyMaker, type KeyRange, NAME_HASH_BYTES, regionOf } from './keys.ts';
+import {
+  COUNTERS_KEY,
+  KEY,
+  type KeyMaker,
+  type KeyRange,
+  NAME_HASH_BYTES,
+  regionOf,
+} from './keys.ts';
 import type { Counters, Inode, NameRecord, RecordCodec, XattrRecord } from './records.ts';
 import type { Errno, RegionContent, Sealer } from './types.ts';
 
@@ -65,6 +72,8 @@ export class Session {
    * just before.
    */
   isHashedMissing = false;
+  /** Counts how often content lost a reference to a chunk, or may have. */
+  released = 0;
   observer: SessionObserver | undefined = undefined;
 
   constructor(options: SessionOptions) {
@@ -206,6 +215,7 @@ export class Session {
   }
 
   remove(key: Uint8Array): void {
+    if (key[0] === KEY.REGION) this.released += 1;
     this.#writable().remove(key);
   }
 

@@ -9,6 +9,7 @@ import type { Creation } from './names.ts';
 import * as namespaces from './namespaces.ts';
 import type { Namespace } from './namespaces.ts';
 import { RecordCodec, ROOT_INO } from './records.ts';
+import { ReferenceScan } from './references.ts';
 import * as regions from './regions.ts';
 import type { ContentUpdate } from './regions.ts';
 import { rename } from './rename.ts';
@@ -21,6 +22,7 @@ import type {
   ContentChange,
   DirectoryEntry,
   Errno,
+  Extent,
   Owner,
   RegionContent,
   Result,
@@ -91,6 +93,16 @@ export class Tree {
   /** Who tells what trees below directories are; one for each Tree at most. */
   newHasher(digest: TreeDigest, wake: () => void): TreeHasher {
     return new TreeHasher(this.#session, digest, wake);
+  }
+
+  /** Goes through all that files refer to, a part at a time. */
+  newReferenceScan(visit: (extent: Extent) => void): ReferenceScan {
+    return new ReferenceScan(this.#session, visit);
+  }
+
+  /** Counts how often content lost a reference to a chunk, or may have: a sign of garbage. */
+  get released(): number {
+    return this.#session.released;
   }
 
   /**

@@ -32,6 +32,7 @@ import {
   writeKey,
 } from '../support/mount.ts';
 import { Draws, testSeed } from '../support/random.ts';
+import { objectsOf } from '../support/store-objects.ts';
 
 const MIB = 2 ** 20;
 
@@ -92,13 +93,6 @@ function fill(dir: string): Map<string, Buffer> {
   writeFileSync(join(dir, 'small'), 'inside of the tree');
   symlinkSync('d/large', join(dir, 'link'));
   return contents;
-}
-
-function objectsOf(store: string): string[] {
-  const chunks = join(store, 'chunks');
-  return readdirSync(chunks).flatMap((fan) =>
-    readdirSync(join(chunks, fan)).map((name) => join(chunks, fan, name)),
-  );
 }
 
 function chunkOf(object: string): string {

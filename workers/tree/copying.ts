@@ -7,6 +7,7 @@ import { constants } from 'node:os';
 import { kind } from '../../engine/layout.ts';
 import type { CopiedRange } from '../../engine/tree/copy.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
+import type { ContentChange } from '../../engine/tree/types.ts';
 import { Message } from '../commands.ts';
 import type { Commits } from './commits.ts';
 import { systemTime } from './context.ts';
@@ -15,6 +16,23 @@ import { type Outcome, PENDING, type Request } from './request.ts';
 import type { OpenInode, Slots } from './slots.ts';
 import type { Turn } from './turn.ts';
 
+/** Who waits until copies have ended, by their request slots. */
+interface Waiter {
+  readonly running: Set<number>;
+  readonly done: () => void;
+}
+
+/** What a {@link Copying} is made of. */
+interface Parts {
+  tree: Tree;
+  slots: Slots;
+  turn: Turn;
+  commits: Commits;
+  owners: Owners;
+  /** Told of references that come to be in a second place. */
+  copied(changes: readonly ContentChange[]): void;
+}
+
 /** Requests that copy ranges. Threads: the tree worker's own. */
 export class Copying {
   readonly #tree: Tree;
@@ -22,14 +40,34 @@ export class Copying {
   readonly #turn: Turn;
   readonly #commits: Commits;
   readonly #owners: Owners;
+  readonly #copied: Parts['copied'];
   readonly #message = new Message();
+  /** Request slots of copies that have not ended. */
+  readonly #running = new Set<number>();
+  #waiters: Waiter[] = [];
 
-  constructor(parts: { tree: Tree; slots: Slots; turn: Turn; commits: Commits; owners: Owners }) {
+  constructor(parts: Parts) {
     this.#tree = parts.tree;
     this.#slots = parts.slots;
     this.#turn = parts.turn;
     this.#commits = parts.commits;
     this.#owners = parts.owners;
+    this.#copied = parts.copied;
+  }
+
+  /** Calls `done` when no copy runs any more that runs now: from then on workers know what it has changed. */
+  afterRunning(done: () => void): void {
+    if (this.#running.size === 0) done();
+    else this.#waiters.push({ running: new Set(this.#running), done });
+  }
+
+  #ended(slot: number): void {
+    this.#running.delete(slot);
+    if (this.#waiters.length === 0) return;
+    for (const { running } of this.#waiters) running.delete(slot);
+    const over = this.#waiters.filter(({ running }) => running.size === 0);
+    this.#waiters = this.#waiters.filter(({ running }) => running.size > 0);
+    for (const { done } of over) done();
   }
 
   /** As `OpenInodes.copy`. */
@@ -38,7 +76,11 @@ export class Copying {
     const target = this.#slots.byIno(range.target);
     if (source === undefined || target === undefined) return -constants.errno.EBADF;
     const { slot } = request;
-    const fail = (errno: number): void => this.#turn.finish(slot, -errno);
+    this.#running.add(slot);
+    const fail = (errno: number): void => {
+      this.#turn.finish(slot, -errno);
+      this.#ended(slot);
+    };
     const both = source === target ? [source] : [source, target];
     this.#reload(both, (failed) => {
       if (failed !== 0) return fail(failed);
@@ -63,6 +105,7 @@ export class Copying {
     if (length <= 0) return 0;
     const changes = this.#tree.copiedContent({ ...range, length });
     if (typeof changes === 'number') return -changes;
+    this.#copied(changes);
     target.pending.push(...changes);
     const size = Math.max(this.#slots.sizeOf(target.slot), range.to + length);
     this.#slots.setSize(target.slot, size);
@@ -75,6 +118,7 @@ export class Copying {
     const answer = this.#turn.answer();
     answer.written(bytes);
     this.#turn.finish(slot, answer.length);
+    this.#ended(slot);
   }
 
   /** Has the workers store what is dirty of these inodes and ask anew for their content; `done` gets the first errno. */

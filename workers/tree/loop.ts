@@ -8,6 +8,7 @@ import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Namespace } from '../../engine/tree/namespaces.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { openTreeFile } from '../../engine/tree-file.ts';
+import { beginCollection } from '../collection.ts';
 import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
 import { die, turnsToLive } from '../mortality.ts';
@@ -29,6 +30,9 @@ const COLLECT_MICROS = 2000;
 const REHEARSAL_MS = 300;
 /** Turns after which the event loop runs even though there is work. */
 const TURNS_PER_BREATH = 64;
+/** How long one step of marking may take in milliseconds, while nobody waits for it, and while somebody asks for other things. */
+const MARK_MS = 2;
+const MARK_BUSY_MS = 0.5;
 
 /** A wake-up that is not lost when nobody sleeps. */
 class Doorbell {
@@ -76,6 +80,8 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     storeNeedsSync: task.storeNeedsSync,
     statfs: () => statistics(engine, tree),
     wake: () => doorbell.ring(),
+    beginCollection: () => beginCollection(engine),
+    collectIntervalMs: task.collectIntervalMs,
     shows: { namespaces, owner: task.owner, digest: new VaultDigest(engine) },
   });
   rehearse({ memory, commands, sealer, worker, limitMs: REHEARSAL_MS });
@@ -84,6 +90,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     worker.stop();
     doorbell.ring();
     await turns;
+    await worker.endCollections();
     try {
       tree.saveCounters();
       await kv.close();
@@ -95,7 +102,11 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   let closed: Promise<void> | undefined;
   port.on('message', (order: TreeOrder) => {
     if (order.type === 'close') closed = close();
-    else worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
+    else if (order.type === 'collect') {
+      const { number } = order;
+      worker.collect(order, (outcome) => say({ type: 'collected', number, outcome }));
+    } else
+      worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
     doorbell.ring();
   });
   addon.setWake(engine, () => doorbell.ring());
@@ -107,6 +118,8 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   } finally {
     addon.setWake(engine, null);
     worker.stop();
+    // No thread may hold on to the engine when it is closed.
+    await worker.endCollections();
     port.close();
   }
 }
@@ -133,7 +146,8 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
     // A sync ends on the event loop: then it must not wait for a lingering turn.
     const isResting = !worker.isCollecting && !worker.isReclaiming;
     const pause = isResting ? LINGER_MICROS : COLLECT_MICROS;
-    const linger = worker.isSyncing || worker.isHashing ? 0 : Math.min(pause, patience);
+    const isBusy = worker.isSyncing || worker.isHashing || worker.hasGarbageWork;
+    const linger = isBusy ? 0 : Math.min(pause, patience);
     const ready = commands.turn(consumed, linger);
     consumed = 0;
     if (ready < 0 || worker.isStopped) return meter?.report();
@@ -144,6 +158,7 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
       ticket = (ticket + consumed) >>> 0;
       if (turns % TURNS_PER_BREATH === 0) {
         worker.hashSome();
+        worker.garbageStep(MARK_BUSY_MS);
         await immediate();
       }
       continue;
@@ -151,7 +166,7 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
     patience = worker.rest();
     if (worker.isCollecting && worker.writeBack()) {
       // Nothing came for a moment: what was collected is where it belongs.
-    } else if (worker.hashSome() || worker.reclaimSome()) {
+    } else if (worker.hashSome() || worker.garbageStep(MARK_MS) || worker.reclaimSome()) {
       await immediate();
     } else if (patience >= LINGER_MICROS && addon.arm(engine, TREE_WORKER)) {
       await doorbell.wait();

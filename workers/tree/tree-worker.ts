@@ -20,16 +20,20 @@ import type { TreeDigest } from '../../engine/tree/hasher.ts';
 import type { Namespace } from '../../engine/tree/namespaces.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
 import type { Owner } from '../../engine/tree/types.ts';
+import type { Collection } from '../collection.ts';
 import { type Commands, doubleAt } from '../commands.ts';
+import type { CollectionOutcome } from '../task.ts';
 import { DataWorker } from '../data/data-worker.ts';
 import type { Answer } from './answer.ts';
 import { Barriers } from './barrier.ts';
 import { Clock } from './clock.ts';
+import { CollectionSchedule } from './collection-schedule.ts';
 import { Commits } from './commits.ts';
 import { Contents } from './contents.ts';
 import { Copying } from './copying.ts';
 import { Durability } from './durability.ts';
 import { Forgetting } from './forgetting.ts';
+import { type CollectionOrder, GarbageCollector } from './garbage-collector.ts';
 import { MountInodes } from './mount-inodes.ts';
 import { Operations } from './operations.ts';
 import { Orphans } from './orphans.ts';
@@ -82,6 +86,10 @@ export interface TreeWorkerOptions {
   statfs: () => FileSystemStatistics;
   /** Asks for a turn soon: something happened outside of one. */
   wake: () => void;
+  /** Begins a collection of garbage over the store; without it there are none. */
+  beginCollection?: () => Collection;
+  /** Milliseconds between two collections that nobody asks for; 0 or none: there are none. */
+  collectIntervalMs?: number;
   /** What the mount shows; the default namespace, and no control files, unless given. */
   shows?: { namespaces: readonly Namespace[]; owner: Owner; digest: TreeDigest };
 }
@@ -103,6 +111,8 @@ export class TreeWorker implements ControlHost {
   readonly #requests: RequestReader;
   readonly #operations: Operations;
   readonly #control: MountControl | undefined;
+  readonly #collector: GarbageCollector;
+  readonly #schedule: CollectionSchedule;
   /** The first region of every inode is owned by this thread: a small file then needs no other. */
   readonly #data: DataWorker;
 
@@ -127,7 +137,21 @@ export class TreeWorker implements ControlHost {
       wake,
     });
     const forgetting = new Forgetting(parts);
-    const copying = new Copying(parts);
+    const copying = new Copying({
+      ...parts,
+      copied: (changes) => this.#collector.keep(changes),
+    });
+    this.#collector = new GarbageCollector({
+      ...parts,
+      commands,
+      barriers,
+      dropClosed: () => turn.runAlone(() => forgetting.dropClosed(true)),
+      reclaimSome: () => forgetting.reclaimSome(),
+      afterCopies: (done) => copying.afterRunning(done),
+      begin: options.beginCollection ?? cannotCollect,
+    });
+    const interval = options.collectIntervalMs ?? 0;
+    this.#schedule = new CollectionSchedule(memory, this.#collector, interval);
     const resizing = new Resizing({
       ...parts,
       answerAttributes: (ino, answer) => this.#operations.answerAttributes(ino, answer),
@@ -268,7 +292,7 @@ export class TreeWorker implements ControlHost {
 
   /** Whether a sync of the Kv runs, which ends on the event loop. */
   get isSyncing(): boolean {
-    return this.#durability.isSyncing;
+    return this.#durability.isSyncing || this.#collector.isSyncing;
   }
 
   /** Whether unlinked inodes wait to be deleted. */
@@ -289,6 +313,33 @@ export class TreeWorker implements ControlHost {
   /** Goes on with the hash of a tree, for a moment; true: there is more to do now. */
   hashSome(): boolean {
     return this.#control?.hashSome() === true;
+  }
+
+  // ---- garbage ----
+
+  /** Deletes chunks that nothing refers to; `done` is called outside of turns as well. */
+  collect(order: CollectionOrder, done: (outcome: CollectionOutcome) => void): void {
+    this.#collector.collect(order, done);
+  }
+
+  /** Whether a collection has something to do now, by `garbageStep`. */
+  get hasGarbageWork(): boolean {
+    return this.#collector.hasWork;
+  }
+
+  /** Goes on with a collection for about so many milliseconds; true: there is more to do now. */
+  garbageStep(limitMs: number): boolean {
+    return this.#collector.step(limitMs);
+  }
+
+  collectionStatus(): object {
+    return { intervalSeconds: this.#schedule.intervalMs / 1000, ...this.#collector.status() };
+  }
+
+  /** Ends the collection that runs; resolves when no other thread works on it. */
+  endCollections(): Promise<void> {
+    this.#schedule.stop();
+    return this.#collector.close();
   }
 
   // ---- the clock, and the end ----
@@ -337,12 +388,17 @@ export class TreeWorker implements ControlHost {
     return inodes;
   }
 
-  /** Stops the clock and asks for the end of the turns. */
+  /** Stops the clocks and asks for the end of the turns. */
   stop(): void {
+    this.#schedule.stop();
     this.#clock.stop();
   }
 
   get isStopped(): boolean {
     return this.#clock.isStopped;
   }
+}
+
+function cannotCollect(): never {
+  throw new Error('garbage is not collected here');
 }

@@ -119,7 +119,9 @@ impl Engine {
         dry_run: bool,
         cancelled: &AtomicBool,
     ) -> Result<Swept, i32> {
-        let sweep = Sweep { store: &self.store, written_before, dry_run, cancelled };
+        // ORDER: a wish; it is enough that it is seen soon.
+        let cancelled = || cancelled.load(Ordering::Relaxed) || self.stopping();
+        let sweep = Sweep { store: &self.store, written_before, dry_run, cancelled: &cancelled };
         sweep.run(|id| self.handles.forget(id))
     }
 

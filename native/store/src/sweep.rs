@@ -3,7 +3,6 @@ use crate::guarded::GuardedStore;
 use crate::kill::{KillPoint, pass};
 use crate::{ChunkStore, Listed};
 use millrace_vault::ChunkId;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// What a sweep deleted and kept.
@@ -36,7 +35,7 @@ pub struct Sweep<'a> {
     /// Delete nothing, only count.
     pub dry_run: bool,
     /// Once true, the sweep ends with ECANCELED.
-    pub cancelled: &'a AtomicBool,
+    pub cancelled: &'a dyn Fn() -> bool,
 }
 
 impl std::fmt::Debug for Sweep<'_> {
@@ -59,8 +58,7 @@ impl Sweep<'_> {
         let mut swept = Swept::default();
         let mut failed = None;
         self.store.list(&mut |object| {
-            // ORDER: a wish; it is enough that it is seen soon.
-            let done = if self.cancelled.load(Ordering::Relaxed) {
+            let done = if (self.cancelled)() {
                 Err(libc::ECANCELED)
             } else {
                 self.visit(&object, &mut swept, &mut gone)

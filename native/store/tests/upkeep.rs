@@ -192,6 +192,7 @@ fn a_sweep_deletes_what_is_unused_and_old_enough() {
         }
         std::fs::write(directory.path().join("chunks/00/not-an-object"), b"x").unwrap();
         let cancelled = AtomicBool::new(false);
+        let is_cancelled = || cancelled.load(Ordering::Relaxed);
         let sweep = |grace, dry_run| {
             let written_before = Sweep::before(Duration::from_secs(grace));
             let mut gone = Vec::new();
@@ -199,7 +200,7 @@ fn a_sweep_deletes_what_is_unused_and_old_enough() {
             for sample in &samples[..2] {
                 store.kept().keep(&sample.id);
             }
-            let sweep = Sweep { store: &store, written_before, dry_run, cancelled: &cancelled };
+            let sweep = Sweep { store: &store, written_before, dry_run, cancelled: &is_cancelled };
             let swept = sweep.run(|id| gone.push(*id));
             store.kept().end();
             assert_eq!(gone.len() as u64, swept.map_or(0, |s| if dry_run { 0 } else { s.deleted }));
@@ -239,9 +240,8 @@ fn a_sweep_spares_what_was_put_or_found_since_the_collection_began() {
         }
         let sweep = || {
             let written_before = Sweep::before(Duration::ZERO);
-            let cancelled = AtomicBool::new(false);
             let sweep =
-                Sweep { store: &store, written_before, dry_run: false, cancelled: &cancelled };
+                Sweep { store: &store, written_before, dry_run: false, cancelled: &|| false };
             sweep.run(|_| {}).unwrap().deleted
         };
         assert_eq!(sweep(), 0, "without a collection nobody knows what is needed");
@@ -301,9 +301,8 @@ fn whoever_stores_while_garbage_is_collected_finds_it_again() {
                 }
             }
             let written_before = SystemTime::now() + Duration::from_secs(60);
-            let cancelled = AtomicBool::new(false);
             let sweep =
-                Sweep { store: &store, written_before, dry_run: false, cancelled: &cancelled };
+                Sweep { store: &store, written_before, dry_run: false, cancelled: &|| false };
             deleted.fetch_add(sweep.run(|_| {}).unwrap().deleted, Ordering::Relaxed);
             store.kept().end();
             let _storing = storing.write().unwrap();

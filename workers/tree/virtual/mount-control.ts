@@ -14,6 +14,8 @@ export interface ControlHost {
   readonly isDirty: boolean;
   /** Inodes that are open, and those of which something is not in the tree yet. */
   countInodes(): { open: number; dirty: number };
+  /** How collections of garbage go. */
+  collectionStatus(): object;
   /** Settles and commits everything, makes it durable, then calls `done`. In a turn. */
   settleAll(done: (errno: number) => void): void;
   answerLater(slot: number, write: (answer: Answer) => Outcome): void;
@@ -107,6 +109,7 @@ export class MountControl implements Control {
         deduplicated: seen.bytesDeduplicated,
       },
       requests: seen.requests,
+      gc: host.collectionStatus(),
       lastCommit: this.#lastCommit,
       lastError: this.#lastError === '' ? null : this.#lastError.trimEnd(),
     };

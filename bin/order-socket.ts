@@ -1,0 +1,110 @@
+/**
+ * How a command asks the process that serves a mount for something: a socket beside the serving record, which only the
+ * user of the mount can reach. One line of JSON goes each way.
+ */
+import { chmodSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import path from 'node:path';
+import type { Logger, Mount } from '../engine/mount.ts';
+import type { SweepReport } from '../engine/native.ts';
+import { Failure, type FailureParts, failureParts } from './failure.ts';
+import { mountName, runDirectory } from './paths.ts';
+import type { ServingRecord } from './serving-record.ts';
+
+/** Longest order, in characters. */
+const ORDER_MAX = 4096;
+
+/** What can be asked for. */
+export interface Order {
+  readonly order: 'gc';
+  readonly graceSeconds: number;
+  readonly dryRun: boolean;
+}
+
+type Reply = { done: true; report: SweepReport } | ({ done: false } & FailureParts);
+
+function socketFile(mountPoint: string): string {
+  return path.join(runDirectory(), `${mountName(mountPoint)}.sock`);
+}
+
+/** Takes orders for a mount until it ends; where that is impossible, the log says why, and the mount goes on. */
+export function takeOrders(mountPoint: string, served: Mount, log: Logger): void {
+  const server = createServer((socket) => {
+    socket.on('error', () => socket.destroy()); // Who asked has gone.
+    readLine(socket).then(
+      (line) => answer(served, line).then((reply) => socket.end(`${JSON.stringify(reply)}\n`)),
+      () => socket.destroy(),
+    );
+  });
+  const refused = (cause: unknown): void => {
+    const why =
+      'commands cannot ask this mount for anything: millrace gc works once it is unmounted';
+    log.warn({ err: cause }, why);
+  };
+  server.on('error', refused);
+  try {
+    listen(server, socketFile(mountPoint));
+  } catch (error) {
+    refused(error);
+  }
+  served.done.then(
+    () => server.close(),
+    () => server.close(),
+  );
+}
+
+function listen(server: Server, file: string): void {
+  // What a killed process left; the mount point is ours now.
+  rmSync(file, { force: true });
+  server.listen(file, () => chmodSync(file, 0o600));
+  server.unref();
+}
+
+async function answer(served: Mount, line: string): Promise<Reply> {
+  try {
+    return { done: true, report: await obey(served, JSON.parse(line) as Partial<Order>) };
+  } catch (error) {
+    return { done: false, ...failureParts(error) };
+  }
+}
+
+function obey(served: Mount, order: Partial<Order>): Promise<SweepReport> {
+  const { graceSeconds, dryRun } = order;
+  const isKnown = order.order === 'gc' && typeof dryRun === 'boolean';
+  if (!isKnown || typeof graceSeconds !== 'number' || !(graceSeconds >= 0)) {
+    const hint = 'unmount and mount again, so that both are of one version';
+    throw new Failure({ message: 'the mount does not understand what it is asked for', hint });
+  }
+  return served.collectGarbage({ graceSeconds, dryRun });
+}
+
+/** Asks the process of a serving record for something; resolves when that is done. Throws what it says. */
+export async function ask(record: ServingRecord, order: Order): Promise<SweepReport> {
+  const { mountPoint, pid } = record;
+  let line: string;
+  try {
+    const socket = connect(socketFile(mountPoint));
+    socket.on('error', () => {}); // Told by the end of the line.
+    socket.write(`${JSON.stringify(order)}\n`);
+    line = await readLine(socket);
+  } catch (error) {
+    const message = `the process ${pid}, which serves ${mountPoint}, does not answer`;
+    const hint = `see the log of the mount (${record.log || 'its stderr'}), or unmount and try again`;
+    throw new Failure({ message, hint }, error);
+  }
+  const reply = JSON.parse(line) as Reply;
+  if (!reply.done) throw new Failure(reply);
+  return reply.report;
+}
+
+/** The first line that arrives; rejects when the other side ends before, or sends too much. */
+async function readLine(socket: Socket): Promise<string> {
+  let text = '';
+  for await (const piece of socket.iterator({ destroyOnReturn: false })) {
+    text += String(piece);
+    const end = text.indexOf('\n');
+    if (end >= 0) return text.slice(0, end);
+    if (text.length > ORDER_MAX) break;
+  }
+  throw new Error('the connection ended before the end of a line');
+}
