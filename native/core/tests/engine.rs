@@ -10,8 +10,8 @@ use millrace_layout::{
     SEGMENT_BYTES, TREE_WORKER, command, descriptor, header, kind, request, source,
 };
 use millrace_vault::ChunkId;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 use support::{Bench, FRAMES, WORKER};
 
 fn plain(bytes: usize, seed: u8) -> Vec<u8> {
@@ -419,4 +419,67 @@ fn content_in_pieces_has_the_id_of_one_chunk() {
     assert_eq!(engine.content_id(&[beyond]), Err(libc::EIO));
     let missing = Piece::Chunk { id: ChunkId([9; 32]), offset: 0, bytes: 1 };
     assert_eq!(engine.content_id(&[missing]), Err(libc::EIO));
+}
+
+#[test]
+fn a_quiesce_is_told_when_the_jobs_of_before_are_done() {
+    let bench = Bench::new();
+    let done = bench.receive(TREE_WORKER, &[command::QUIESCE, 7]);
+    assert_eq!((done[descriptor::KIND], done[descriptor::A]), (kind::SYNCED, 7));
+    assert_eq!(done[descriptor::B], 0);
+    // Settles of one worker, of which the other one must see all that was submitted before.
+    let data = plain(FRAME_BYTES, 3);
+    let mut words = Vec::new();
+    for job in 0..4 {
+        let frame = bench.frame_with(0, &data);
+        words.extend(settle(job, true, FRAME_BYTES, &[&frame_source(frame, 0, FRAME_BYTES)]));
+    }
+    words.extend([command::QUIESCE, 8]);
+    let mut jobs = Vec::new();
+    for turn in 0..5 {
+        let done = bench.receive(WORKER, if turn == 0 { &words } else { &[] });
+        if turn < 4 {
+            assert_eq!(done[descriptor::KIND], kind::SETTLED, "before the quiesce is told");
+            jobs.push(done[descriptor::A]);
+        } else {
+            assert_eq!((done[descriptor::KIND], done[descriptor::A]), (kind::SYNCED, 8));
+        }
+    }
+    jobs.sort_unstable();
+    assert_eq!(jobs, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_sweep_spares_what_a_mover_stored_or_found_since_the_collection_began() {
+    let bench = Bench::new();
+    let store = |job, seed| {
+        let frame = bench.frame_with(0, &plain(5000, seed));
+        settled(&bench, &settle(job, true, 5000, &[&frame_source(frame, 0, 5000)]), job).unwrap()
+    };
+    let old: Vec<ChunkId> = (0..3).map(|n| store(n, n as u8)).collect();
+    let kept = bench.engine.store().kept();
+    let sweep = || {
+        let cancelled = AtomicBool::new(false);
+        let before = SystemTime::now() + Duration::from_secs(60);
+        bench.engine.sweep(before, false, &cancelled).unwrap().deleted
+    };
+    assert!(kept.begin());
+    assert_eq!(store(3, 0), old[0], "found");
+    let new = store(4, 9);
+    kept.keep(&old[1]);
+    assert_eq!(sweep(), 1);
+    let exists = |id| bench.store.object(id).is_some();
+    assert!([&old[0], &old[1], &new].into_iter().all(exists));
+    assert!(!exists(&old[2]));
+    // What was read has an open handle, which must not outlive its chunk.
+    kept.end();
+    assert!(kept.begin());
+    let asked = bench.request(1);
+    bench.execute(&read(asked.slot, 5000, true, &[&chunk_source(&new, 0, 5000)]));
+    assert_eq!(asked.answer(), Ok(plain(5000, 9)));
+    assert_eq!(sweep(), 3);
+    let asked = bench.request(2);
+    bench.execute(&read(asked.slot, 5000, true, &[&chunk_source(&new, 0, 5000)]));
+    assert_eq!(asked.answer(), Err(libc::EIO));
+    kept.end();
 }

@@ -42,9 +42,8 @@ pub(crate) struct Meta {
 impl Meta {
     /// Pages that both databases say that they have.
     pub(crate) fn used_pages(&self) -> u64 {
-        let pages = |of: &Database| {
-            of.branches.saturating_add(of.leaves).saturating_add(of.overflow)
-        };
+        let pages =
+            |of: &Database| of.branches.saturating_add(of.leaves).saturating_add(of.overflow);
         pages(&self.free).saturating_add(pages(&self.main))
     }
 }
