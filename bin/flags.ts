@@ -1,5 +1,6 @@
 /** Reads the words of the command line: sizes, counts and -o options, each with its range. */
 import { InvalidArgumentError } from 'commander';
+import { OPEN_FILES_MAX } from '../engine/limits.ts';
 import { NAMESPACES_MAX, namespaceNameProblem } from '../engine/namespace-name.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
@@ -130,6 +131,15 @@ export const MOUNT_OPTIONS: Readonly<Record<string, KnownOption>> = {
     check: (value) =>
       milliseconds(3_600_000)(value) && (Number(value) >= 10 || Number(value) === 0),
     wants: '0, or milliseconds from 10 to 3600000',
+  },
+  max_open_files: {
+    says: `how many files may be open at once (default ${OPEN_FILES_MAX}); more get ENFILE`,
+    check: (value) =>
+      value !== true &&
+      /^\d+$/.test(value) &&
+      Number(value) >= 1 &&
+      Number(value) <= OPEN_FILES_MAX,
+    wants: `a number from 1 to ${OPEN_FILES_MAX}`,
   },
   shared_mmap: {
     says: 'deny or allow writable shared mappings of files (default deny); allow needs Linux 6.6',

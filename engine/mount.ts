@@ -19,6 +19,7 @@ import type { Front, FrontKind } from './front/front.ts';
 import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
 import { KernelFront } from './front/kernel-front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES, header, TREE_WORKER } from './layout.ts';
+import { OPEN_FILES_MAX } from './limits.ts';
 import { DEFAULT_NAMESPACE } from './namespace-name.ts';
 import { native, type SweepReport } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
@@ -177,7 +178,7 @@ class ServedMount implements Mount {
       source: typeof options['fsname'] === 'string' ? options['fsname'] : store,
       allowOther: options['allow_other'] === true,
       sharedMmap: options['shared_mmap'] === 'allow',
-      ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
+      ttlMs: count(options['meta_ttl_ms'], META_TTL_MS),
     };
     if (front === 'fuse-native') {
       return new FuseNativeFront(shared, (error) => log.error({ err: error }, 'a call failed'));
@@ -232,10 +233,11 @@ class ServedMount implements Mount {
       buffers,
       port: this.#treePort,
       treeFile: path.join(treeDirectory, 'data.mdb'),
-      ttlMs: milliseconds(options['meta_ttl_ms'], META_TTL_MS),
-      commitIntervalMs: milliseconds(options['commit_interval'], COMMIT_INTERVAL_MS),
+      ttlMs: count(options['meta_ttl_ms'], META_TTL_MS),
+      commitIntervalMs: count(options['commit_interval'], COMMIT_INTERVAL_MS),
       storeNeedsSync: native().needsSync(engine),
       collectIntervalMs: this.#options.collectIntervalMs ?? COLLECT_INTERVAL_MS,
+      openFilesMax: clamp(count(options['max_open_files'], OPEN_FILES_MAX), 1, OPEN_FILES_MAX),
       namespaces: this.#options.namespaces ?? [DEFAULT_NAMESPACE],
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     };
@@ -269,6 +271,10 @@ class ServedMount implements Mount {
     if (report.type === 'collected') {
       this.#collections.get(report.number)?.(report.outcome);
       this.#collections.delete(report.number);
+      return;
+    }
+    if (report.type === 'limit') {
+      this.#options.log.warn({}, report.what);
       return;
     }
     const index = this.#reports.findIndex((waiting) => waiting.type === report.type);
@@ -426,11 +432,11 @@ export function storeRefused(store: string, cause: unknown): MillraceError {
   });
 }
 
-function milliseconds(text: string | true | undefined, otherwise: number): number {
+/** The number that an option of -o has. */
+function count(text: string | true | undefined, otherwise: number): number {
   const value = typeof text === 'string' ? Number(text) : otherwise;
-  if (!(value >= 0))
-    throw new MillraceError('USAGE', `${String(text)} is no number of milliseconds`);
-  return value;
+  if (value >= 0) return value;
+  throw new MillraceError('USAGE', `${String(text)} is no number from 0 on`);
 }
 
 function clamp(value: number, low: number, high: number): number {

@@ -25,6 +25,8 @@ export interface TreeTask {
   readonly storeNeedsSync: boolean;
   /** Milliseconds between two collections of garbage that nobody asks for; 0: there are none. */
   readonly collectIntervalMs: number;
+  /** Files that may be open at once. */
+  readonly openFilesMax: number;
   /** Namespaces that the mount shows; those that are new are made. */
   readonly namespaces: readonly string[];
   /** Owner of the root directories of new namespaces. */
@@ -115,4 +117,6 @@ export type TreeReport =
   | { type: 'closed'; error?: string }
   | { type: 'collected'; number: number; outcome: CollectionOutcome }
   /** A record of the tree cannot be read. */
-  | { type: 'damaged'; what: string };
+  | { type: 'damaged'; what: string }
+  /** Programs have reached a bound: which, and what to do. */
+  | { type: 'limit'; what: string };

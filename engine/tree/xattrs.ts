@@ -16,9 +16,9 @@ export const XATTR = {
 /** Bytes of the longest name of an attribute. */
 export const XATTR_NAME_BYTES_MAX: 255 = 255;
 /** Bytes of the largest value. */
-const XATTR_VALUE_BYTES_MAX = 65_536;
+export const XATTR_VALUE_BYTES_MAX: 65_536 = 65_536;
 /** Bytes of all names of an inode with their ends: the largest list that the kernel hands on. */
-const XATTR_LIST_BYTES_MAX = 65_536;
+export const XATTR_LIST_BYTES_MAX: 65_536 = 65_536;
 
 /**
  * The kernel checks modes, not access control lists; so that nobody relies on them, there are

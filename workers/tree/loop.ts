@@ -82,6 +82,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     wake: () => doorbell.ring(),
     beginCollection: () => beginCollection(engine),
     collectIntervalMs: task.collectIntervalMs,
+    limits: { openMax: task.openFilesMax, onLimit: (what) => say({ type: 'limit', what }) },
     shows: { namespaces, owner: task.owner, digest: new VaultDigest(engine) },
   });
   rehearse({ memory, commands, sealer, worker, limitMs: REHEARSAL_MS });

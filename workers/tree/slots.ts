@@ -6,6 +6,7 @@
  */
 import { constants } from 'node:os';
 import { INODE_SLOTS, inode } from '../../engine/layout.ts';
+import { OPEN_FILES_MAX } from '../../engine/limits.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Attributes, ContentChange, Time } from '../../engine/tree/types.ts';
 
@@ -13,6 +14,8 @@ import type { Attributes, ContentChange, Time } from '../../engine/tree/types.ts
 const CLOSED_MAX = 2048;
 const CLOSED_BATCH = 512;
 const WORD = 0x1_0000_0000;
+/** The part of the bound below which a bound that was reached counts as left again. */
+const RELIEVED = 0.9;
 
 /** An inode that has a slot. */
 export interface OpenInode {
@@ -36,6 +39,14 @@ export interface OpenInode {
   dropping: boolean;
 }
 
+/** How many inodes may be open, and who is told when that is not enough. */
+export interface SlotLimits {
+  /** Inodes that may be open at once; `OPEN_FILES_MAX` at most. */
+  readonly openMax: number;
+  /** Told, as a sentence and what to do, once for each time that the bound is reached. */
+  readonly onLimit: (what: string) => void;
+}
+
 /** The table of slots. Threads: the tree worker's own; sizes and times are changed by fronts as well. */
 export class Slots {
   readonly #memory: SharedMemory;
@@ -45,28 +56,52 @@ export class Slots {
   /** Inodes that nobody has open, least recently closed first. */
   readonly #closed = new Set<OpenInode>();
   readonly #time: Time = { seconds: 0, nanoseconds: 0 };
+  readonly #limits: SlotLimits;
   #fresh = 0;
+  /** Inodes that somebody has open. */
+  #opened = 0;
+  #isLimitTold = false;
 
-  constructor(memory: SharedMemory) {
+  constructor(memory: SharedMemory, limits?: SlotLimits) {
     this.#memory = memory;
+    this.#limits = limits ?? { openMax: OPEN_FILES_MAX, onLimit: () => {} };
   }
 
-  /** Takes or finds the slot of an inode and counts one opener; a negative errno when all slots are taken. */
+  /** Takes or finds the slot of an inode and counts one opener; -ENFILE when no more inodes may be open. */
   open(attributes: Attributes, write: boolean): OpenInode | number {
     let open = this.#byIno.get(attributes.ino);
-    if (open === undefined) {
-      const slot = this.#free.pop() ?? this.#fresh++;
-      if (slot >= INODE_SLOTS) {
-        this.#fresh = INODE_SLOTS;
-        return -constants.errno.ENFILE;
+    if (open === undefined || open.openers === 0) {
+      if (this.#opened >= this.#limits.openMax) return this.#refuse();
+      if (open === undefined) {
+        const slot = this.#free.pop() ?? this.#fresh++;
+        if (slot >= INODE_SLOTS) {
+          this.#fresh = INODE_SLOTS;
+          return this.#refuse();
+        }
+        open = this.#take(slot, attributes);
       }
-      open = this.#take(slot, attributes);
+      this.#opened += 1;
     }
     open.openers += 1;
     open.opens += 1;
     if (write) open.writers += 1;
     this.#closed.delete(open);
     return open;
+  }
+
+  #refuse(): number {
+    if (!this.#isLimitTold) {
+      this.#isLimitTold = true;
+      const { openMax, onLimit } = this.#limits;
+      onLimit(
+        this.#opened < openMax
+          ? `${this.#byIno.size - this.#opened} closed files cannot be stored and keep their places: opening fails ` +
+              'with ENFILE until the store takes data again'
+          : `${openMax} files are open, which is the bound: opening more fails with ENFILE; close some, or mount ` +
+              `with a higher -o max_open_files (${OPEN_FILES_MAX} at most)`,
+      );
+    }
+    return -constants.errno.ENFILE;
   }
 
   #take(slot: number, attributes: Attributes): OpenInode {
@@ -102,6 +137,8 @@ export class Slots {
     open.openers -= 1;
     if (write && open.writers > 0) open.writers -= 1;
     if (open.openers > 0) return false;
+    this.#opened -= 1;
+    if (this.#opened < this.#limits.openMax * RELIEVED) this.#isLimitTold = false;
     this.#closed.add(open);
     return true;
   }

@@ -42,7 +42,7 @@ import { stripPrivileges } from './privileges.ts';
 import type { Outcome } from './request.ts';
 import { RequestReader } from './request-reader.ts';
 import { Resizing } from './resizing.ts';
-import { Slots } from './slots.ts';
+import { type SlotLimits, Slots } from './slots.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 import { Turn } from './turn.ts';
 import { type ControlHost, MountControl } from './virtual/mount-control.ts';
@@ -90,6 +90,8 @@ export interface TreeWorkerOptions {
   beginCollection?: () => Collection;
   /** Milliseconds between two collections that nobody asks for; 0 or none: there are none. */
   collectIntervalMs?: number;
+  /** How many inodes may be open, and who is told; as many as there can be unless given. */
+  limits?: SlotLimits;
   /** What the mount shows; the default namespace, and no control files, unless given. */
   shows?: { namespaces: readonly Namespace[]; owner: Owner; digest: TreeDigest };
 }
@@ -125,7 +127,7 @@ export class TreeWorker implements ControlHost {
     const barriers = this.#barriers;
     const clock = new Clock(options.commitIntervalMs, () => this.#tick());
     const turn = new Turn(commands, { kv, tree, clock, wake });
-    const slots = new Slots(memory);
+    const slots = new Slots(memory, options.limits);
     const orphans = new Orphans(memory);
     const owners = new Owners(memory, commands, barriers);
     const commits = new Commits(memory, commands, { tree, slots, turn, barriers, storeNeedsSync });

@@ -527,6 +527,10 @@ impl Engine {
             return self.answer_errno(slot, errno as i32);
         }
         let frame = self.memory.request(slot, request::FRAME).load(Ordering::Relaxed);
+        if frame == NONE {
+            // No READ is assembled there: a worker is wrong, and nobody else must pay for it.
+            return self.answer_errno(slot, libc::EIO);
+        }
         let bytes =
             self.memory.request(slot, request::ANSWER_LENGTH).load(Ordering::Relaxed) as usize;
         // SAFETY: all parts are done, and the request still owns the frame.

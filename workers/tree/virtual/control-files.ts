@@ -10,6 +10,7 @@ import { constants as fs } from 'node:fs';
 import { constants as os } from 'node:os';
 import { FATTR, FOPEN, IN_STRUCT_BYTES } from '../../../engine/fuse-protocol.ts';
 import { S_IFREG } from '../../../engine/tree/mode.ts';
+import { CONTROL_HANDLES_MAX } from '../../../engine/limits.ts';
 import type { Result } from '../../../engine/tree/types.ts';
 import type { Answer } from '../answer.ts';
 import { u32, u64 } from '../decode.ts';
@@ -65,6 +66,7 @@ export class ControlFiles {
     if (request.body.length < IN_STRUCT_BYTES.OPEN) return -os.errno.EIO;
     const write = (u32(request.body, 0) & ACCESS_MASK) !== fs.O_RDONLY;
     if (write && item !== ITEM.COMMIT) return -os.errno.EACCES;
+    if (this.#texts.size >= CONTROL_HANDLES_MAX) return -os.errno.ENFILE;
     do this.#next = (this.#next + 1) % NUMBERS;
     while (this.#texts.has(this.#next));
     this.#texts.set(this.#next, Buffer.alloc(0));

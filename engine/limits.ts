@@ -1,0 +1,17 @@
+/**
+ * Bounds that programs can run into, with what they get then. Those of names, links and attributes are POSIX's or the
+ * kernel's and stand where they are checked (`tree/names.ts`, `tree/xattrs.ts`); README.md lists all.
+ */
+import { INODE_SLOTS } from './layout.ts';
+
+/**
+ * Slots that are kept for inodes which nobody has open any more: 2048 that may be opened again soon, and those that workers
+ * are just forgetting.
+ */
+const CLOSED_SLOTS = 4096;
+
+/** The most files that one mount can have open at once, however often each: ENFILE beyond. */
+export const OPEN_FILES_MAX: number = INODE_SLOTS - CLOSED_SLOTS;
+
+/** Handles of control files that are open at once: ENFILE beyond. */
+export const CONTROL_HANDLES_MAX: 4096 = 4096;
