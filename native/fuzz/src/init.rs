@@ -15,7 +15,8 @@ pub(crate) fn memory_file() -> File {
 
 /// Leave nothing but this request, ready to be read.
 pub(crate) fn load(file: &mut File, message: &[u8]) {
-    let loaded = file.set_len(0).and_then(|()| {
+    // Cut behind the request, not before: pages that are there already need not be made again.
+    let loaded = file.set_len(message.len() as u64).and_then(|()| {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(message)?;
         file.seek(SeekFrom::Start(0))
