@@ -2,6 +2,7 @@
  * How a command asks the process that serves a mount for something: a socket beside the serving record, which only the
  * user of the mount can reach. One line of JSON goes each way.
  */
+import { once } from 'node:events';
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
@@ -27,8 +28,11 @@ function socketFile(mountPoint: string): string {
   return path.join(runDirectory(), `${mountName(mountPoint)}.sock`);
 }
 
-/** Takes orders for a mount until it ends; where that is impossible, the log says why, and the mount goes on. */
-export function takeOrders(mountPoint: string, served: Mount, log: Logger): void {
+/**
+ * Takes orders for a mount until it ends; resolves once it can be asked. Where that is impossible, the log says why, and
+ * the mount goes on.
+ */
+export async function takeOrders(mountPoint: string, served: Mount, log: Logger): Promise<void> {
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy()); // Who asked has gone.
     readLine(socket).then(
@@ -36,28 +40,30 @@ export function takeOrders(mountPoint: string, served: Mount, log: Logger): void
       () => socket.destroy(),
     );
   });
-  const refused = (cause: unknown): void => {
+  try {
+    await listen(server, socketFile(mountPoint));
+  } catch (error) {
     const why =
       'commands cannot ask this mount for anything: millrace gc works once it is unmounted';
-    log.warn({ err: cause }, why);
-  };
-  server.on('error', refused);
-  try {
-    listen(server, socketFile(mountPoint));
-  } catch (error) {
-    refused(error);
+    log.warn({ err: error }, why);
+    return;
   }
-  served.done.then(
-    () => server.close(),
-    () => server.close(),
+  server.on('error', (error) =>
+    log.warn({ err: error }, 'commands cannot ask this mount any more'),
   );
+  const stop = (): void => {
+    server.close();
+  };
+  served.done.then(stop, stop);
 }
 
-function listen(server: Server, file: string): void {
+async function listen(server: Server, file: string): Promise<void> {
   // What a killed process left; the mount point is ours now.
   rmSync(file, { force: true });
-  server.listen(file, () => chmodSync(file, 0o600));
+  server.listen(file);
   server.unref();
+  await once(server, 'listening');
+  chmodSync(file, 0o600);
 }
 
 async function answer(served: Mount, line: string): Promise<Reply> {

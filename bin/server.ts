@@ -97,8 +97,8 @@ export async function serve(options: ServeOptions): Promise<number> {
   const { log } = options;
   const served = await openMount(options);
   closeOnSignal(served, log);
+  await takeOrders(options.settings.mountPoint, served, log);
   const record = await announce(options, served);
-  takeOrders(record.mountPoint, served, log);
   const { exitStatus } = await served.done;
   writeRecord({ ...record, exitStatus });
   log.info({ exitStatus }, 'unmounted');

@@ -166,7 +166,7 @@ export function addMountCommand(program: Command): void {
     )
     .option(
       '--gc-interval <duration>',
-      'collect garbage as often, where there may be some: 10m, 12h, 7d; 0: only when asked (default: 1h)',
+      'how often garbage is collected: 10m, 12h, 7d; 0: only by millrace gc (default: 1h)',
       durationSeconds,
     )
     .addOption(

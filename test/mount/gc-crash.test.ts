@@ -12,6 +12,7 @@ import { PowerLoss } from '../crash/power-loss.ts';
 import { mountTest } from '../support/family.ts';
 import {
   destroyMount,
+  eventually,
   type Mount,
   runMillrace,
   startMount,
@@ -185,8 +186,9 @@ mountTest(
         await file.close();
         // Nobody syncs that it is gone, but for the collection.
         await rm(path);
+        await eventually(() => findServing(store) !== undefined, 30_000);
         const serving = findServing(store);
-        assert.ok(serving !== undefined);
+        assert.ok(serving !== undefined, 'nobody serves the store');
         const swept = await ask(serving, { order: 'gc', graceSeconds: 0, dryRun: false });
         assert.ok(swept.deleted >= 3);
         await mount.kill9();
