@@ -44,7 +44,7 @@ function lineOf(row: SoakRow): string {
   const { memoryMib, descriptors, chunks, threads } = footprint;
   const numbers = [cycle, age, memoryMib, descriptors, chunks, threads, writtenMib];
   const aligned = numbers.map((number, column) => String(number).padStart(HEAD[column].length));
-  return [...aligned, notes === '' ? ending : `${ending}: ${notes}`].join('  ');
+  return [...aligned, `${notes}; ${ending}`].join('  ');
 }
 
 async function main(): Promise<number> {
