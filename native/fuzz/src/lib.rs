@@ -9,6 +9,7 @@ mod command;
 mod directory;
 mod guard;
 mod init;
+mod pages;
 mod records;
 mod session;
 #[expect(dead_code, reason = "the tests of the engine use the rest")]
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "bridge", run: bridge::run, seeds: bridge::seeds },
     Target { name: "directory", run: directory::run, seeds: directory::seeds },
     Target { name: "command", run: command::run, seeds: command::seeds },
+    Target { name: "pages", run: pages::run, seeds: pages::seeds },
     Target { name: "chunk", run: chunk::run, seeds: chunk::seeds },
     Target { name: "value", run: value::run, seeds: value::seeds },
 ];
