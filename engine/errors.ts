@@ -85,3 +85,18 @@ export class MillraceError extends Error {
     return ROWS[this.code].family;
   }
 }
+
+/** An error as another thread can be told of it: its code and next step travel in the cause. */
+export function forOtherThread(error: unknown): unknown {
+  if (!(error instanceof MillraceError)) return error;
+  const { code, hint, message } = error;
+  return new Error(message, { cause: { code, hint } });
+}
+
+/** What another thread threw, as it was before `forOtherThread`. */
+export function fromOtherThread(error: unknown): unknown {
+  if (!(error instanceof Error) || typeof error.cause !== 'object') return error;
+  const { code, hint } = (error.cause ?? {}) as Partial<MillraceError>;
+  if (code === undefined || !(code in ERRORS)) return error;
+  return new MillraceError(code, error.message, { hint: hint ?? '' });
+}

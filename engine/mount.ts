@@ -14,7 +14,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { CollectionOutcome, TreeOrder, TreeReport, WorkerTask } from '../workers/task.ts';
 import { makeDurableDirectory } from './durable-directory.ts';
-import { MillraceError } from './errors.ts';
+import { fromOtherThread, MillraceError } from './errors.ts';
 import type { Front, FrontKind } from './front/front.ts';
 import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
 import { KernelFront } from './front/kernel-front.ts';
@@ -249,7 +249,9 @@ class ServedMount implements Mount {
 
   /** Rejects when a task does; never resolves. */
   async #firstFailure(): Promise<never> {
-    await Promise.race(this.#tasks);
+    await Promise.race(this.#tasks).catch((error: unknown) => {
+      throw fromOtherThread(error);
+    });
     throw new MillraceError('INVARIANT', 'a worker ended before the mount stood');
   }
 

@@ -4,11 +4,13 @@ import type { CheckOutcome, SweepOutcome, UpkeepFailure, UpkeepProgress } from '
 import { MillraceError } from './errors.ts';
 import type { SweepReport } from './native.ts';
 import { readSuperblock } from './store/superblock.ts';
+import { refuseWhileKept } from './tree-rebuild.ts';
 import {
   countLeftovers,
   type Leftovers,
   onUnmountedStore,
   requireTree,
+  treeFileOf,
   type StoreAndKey,
   treeRefused,
 } from './unmounted-store.ts';
@@ -83,6 +85,7 @@ export async function sweepStore(options: SweepOptions): Promise<StoreSweepRepor
   await readSuperblock(store);
   const leftovers = await countLeftovers(store);
   requireTree(store);
+  refuseWhileKept(treeFileOf(store));
   const outcome = await onUnmountedStore<SweepOutcome | UpkeepFailure>(
     options,
     (parts) => ({ role: 'sweep', ...parts, graceSeconds, dryRun }),

@@ -21,10 +21,9 @@ export function refuseDamaged(file: string): void {
   if (statSync(file).size === 0) return;
   const survey = native().surveyPages(file);
   if (survey.flawed === 0) return;
-  throw new MillraceError(
-    'STORE_DAMAGED',
-    `${file} is damaged: ${describeFlaws(survey)}. Run \`millrace fsck\`; with --repair it saves what can be read`,
-  );
+  throw new MillraceError('STORE_DAMAGED', `${file} is damaged: ${describeFlaws(survey)}`, {
+    hint: 'Run `millrace fsck` to see what is lost; with --repair it saves what can be read.',
+  });
 }
 
 function describeFlaws({ flawed, flaws }: PageSurvey): string {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { UpkeepProgress, WorkerTask } from '../workers/task.ts';
-import { MillraceError } from './errors.ts';
+import { fromOtherThread, MillraceError } from './errors.ts';
 import { storeRefused } from './mount.ts';
 import { native } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
@@ -62,9 +62,11 @@ export async function onUnmountedStore<T>(
   const { port1, port2 } = new MessageChannel();
   port1.on('message', onProgress);
   try {
-    const treeFile = path.join(store, 'tree', 'data.mdb');
+    const treeFile = treeFileOf(store);
     const task = makeTask({ engine, treeFile, port: port2 });
     return await pool.run(task, { transferList: 'port' in task ? [port2] : [] });
+  } catch (error) {
+    throw fromOtherThread(error);
   } finally {
     port1.close();
     await pool.destroy();
@@ -85,9 +87,14 @@ export async function countLeftovers(store: string): Promise<Leftovers> {
   return { files: names.length, bytes };
 }
 
+/** The file that the tree of a store lies in. */
+export function treeFileOf(store: string): string {
+  return path.join(store, 'tree', 'data.mdb');
+}
+
 /** Throws STORE_DAMAGED where there is no tree: opening it would make an empty one. */
 export function requireTree(store: string): void {
-  if (existsSync(path.join(store, 'tree', 'data.mdb'))) return;
+  if (existsSync(treeFileOf(store))) return;
   throw new MillraceError('STORE_DAMAGED', `the tree of the store ${store} is missing`, {
     hint: 'Restore tree/data.mdb from a backup; a store that was never mounted has none yet.',
   });
@@ -96,6 +103,6 @@ export function requireTree(store: string): void {
 /** What the tree of a store could not be read for. */
 export function treeRefused(store: string, failure: string): MillraceError {
   return new MillraceError('STORE_DAMAGED', `the tree of ${store} cannot be read: ${failure}`, {
-    hint: 'Check the disk; restore the directory tree/ from a backup when the file is damaged.',
+    hint: 'Check the disk. `millrace fsck --repair` saves what can be read; else restore tree/ from a backup.',
   });
 }

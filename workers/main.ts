@@ -1,5 +1,6 @@
 /** The entry of every thread of the pool: runs one role until the engine stops. */
 import { isMainThread } from 'node:worker_threads';
+import { forOtherThread } from '../engine/errors.ts';
 import { SharedMemory } from '../engine/shared-memory.ts';
 import { runDataWorker } from './data/loop.ts';
 import type { WorkerTask } from './task.ts';
@@ -13,6 +14,14 @@ import { sweepStore } from './upkeep/sweep-store.ts';
  * go on, which ends the mount.
  */
 export default async function main(task: WorkerTask): Promise<unknown> {
+  try {
+    return await run(task);
+  } catch (error) {
+    throw forOtherThread(error);
+  }
+}
+
+async function run(task: WorkerTask): Promise<unknown> {
   if (isMainThread) throw new Error('a worker was started on the main thread');
   if (task.role === 'namespaces') return listNamespaces(task);
   if (task.role === 'check') return checkStore(task);

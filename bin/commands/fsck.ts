@@ -70,7 +70,8 @@ Exit status: 0 clean, 1 damage is left (or the check could not be made), 2 wrong
 
 --repair deletes no data. It gives inodes without a name one in lost+found of their namespace, and
 corrects link counts, parents of directories, counters, and marks of deleted files. What cannot be
-read stays as it is, and is reported again.`;
+read stays as it is, and is reported again. Where pages of the tree's own file are damaged, what can
+be read becomes a new file, and the old one is kept beside it.`;
 
 /** Adds the command to the program. */
 export function addFsckCommand(program: Command): void {

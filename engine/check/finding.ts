@@ -13,6 +13,7 @@ const REPORT = 'Report this: Millrace itself must have written it.';
 
 /** What a finding may be; {@link ADVICE} says what each means. Permanent: programs match these. */
 export type FindingCode =
+  | 'TREE_PAGE_DAMAGED'
   | 'ROOT_MISSING'
   | 'NAMESPACE_DAMAGED'
   | 'NAMESPACE_LOST'
@@ -52,6 +53,9 @@ export type FindingCode =
 
 /** Every code that a finding may carry, with the next step. */
 export const ADVICE: Readonly<Record<FindingCode, string>> = {
+  /** A page of the tree's file: nobody can mount the store, and what lay there may be missing. */
+  TREE_PAGE_DAMAGED:
+    'Run fsck with --repair: what can be read becomes a new file, and the damaged one is kept beside it.',
   /** A root directory is gone, and with it the way to all that lay below. */
   ROOT_MISSING: BACKUP,
   /** The record of a namespace cannot be read, or is not where its name puts it. */

@@ -88,6 +88,11 @@ export class Anchor {
     return true;
   }
 
+  /** The meta pages of the last sync; undefined where there was none. */
+  savedMetas(): Buffer | undefined {
+    return this.#newest()?.metas;
+  }
+
   /** The meta pages as they are now; `pageBytes` is the size of one. */
   readMetas(pageBytes: number): Buffer {
     const metas = Buffer.alloc(2 * pageBytes);

@@ -197,6 +197,8 @@ export class LmdbKv implements Kv, Transaction {
   async #syncAndClose(): Promise<void> {
     try {
       await this.#syncs.run();
+      // Then both slots of the anchor say the same: the loss of either takes nothing back.
+      await this.#syncs.run();
     } finally {
       this.#pin?.done();
       this.#doubtful?.done();

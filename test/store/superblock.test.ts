@@ -94,3 +94,27 @@ test('only the right key check passes', async () => {
     }
   });
 });
+
+test('a flipped bit of the superblock is refused, or is in nothing that decides', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    const path = join(directory, SUPERBLOCK_FILE);
+    const bytes = await readFile(path);
+    let refused = 0;
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const flipped = Buffer.from(bytes);
+      flipped[bit >> 3] ^= 1 << (bit & 7);
+      await writeFile(path, flipped);
+      try {
+        const read = await readSuperblock(directory);
+        checkKey(read, KEY_CHECK);
+        const { version, uuid, created } = read;
+        assert.deepEqual(read, { ...made, version, uuid, created }, `bit ${bit}`);
+      } catch (error) {
+        assert.ok(error instanceof MillraceError, `bit ${bit}: ${error}`);
+        refused++;
+      }
+    }
+    assert.ok(refused > bytes.length * 4, `${refused}`);
+  });
+});

@@ -8,6 +8,7 @@ import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Namespace } from '../../engine/tree/namespaces.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { openTreeFile } from '../../engine/tree-file.ts';
+import { refuseWhileKept } from '../../engine/tree-rebuild.ts';
 import { beginCollection } from '../collection.ts';
 import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
@@ -80,7 +81,10 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     storeNeedsSync: task.storeNeedsSync,
     statfs: () => statistics(engine, tree),
     wake: () => doorbell.ring(),
-    beginCollection: () => beginCollection(engine),
+    beginCollection: () => {
+      refuseWhileKept(task.treeFile);
+      return beginCollection(engine);
+    },
     collectIntervalMs: task.collectIntervalMs,
     limits: { openMax: task.openFilesMax, onLimit: (what) => say({ type: 'limit', what }) },
     shows: { namespaces, owner: task.owner, digest: new VaultDigest(engine) },

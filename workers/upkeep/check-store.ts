@@ -12,8 +12,14 @@ import { RecordReader } from '../../engine/check/reader.ts';
 import { repairTree } from '../../engine/check/repair.ts';
 import { type CheckedTree, checkTree } from '../../engine/check/tree-check.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
-import type { ScrubReport } from '../../engine/native.ts';
+import type { PageSurvey, ScrubReport } from '../../engine/native.ts';
 import { systemTime } from '../../engine/tree/tree.ts';
+import {
+  installRebuilt,
+  rebuildTreeFile,
+  removeRebuilt,
+  surveyTreeFile,
+} from '../../engine/tree-rebuild.ts';
 import { VaultSealer } from '../tree/sealer.ts';
 import type { CheckOutcome, CheckTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
 import { addChunkFindings } from './chunk-findings.ts';
@@ -21,26 +27,67 @@ import { chunkCounts, ExtentReferences } from './chunk-references.ts';
 import { RECORDS_PER_REPORT, REPORT_MS, withTree } from './tree-file.ts';
 
 /** Checks a store and, when that is asked for, repairs its tree. */
-export function checkStore(task: CheckTask): Promise<CheckOutcome | UpkeepFailure> {
-  return withTree(task.treeFile, (kv) => new StoreCheck(task, kv).run());
+export async function checkStore(task: CheckTask): Promise<CheckOutcome | UpkeepFailure> {
+  const { treeFile } = task;
+  try {
+    const survey = surveyTreeFile(treeFile);
+    if (survey.flawed === 0) {
+      return await withTree(treeFile, (kv) => new StoreCheck(task, kv, []).run());
+    }
+    return await checkRebuilt(task, pageFindings(survey));
+  } catch (error) {
+    return { failure: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** Checks what can be read of a tree's file whose pages are damaged; a repair keeps it. */
+async function checkRebuilt(
+  task: CheckTask,
+  damage: readonly Finding[],
+): Promise<CheckOutcome | UpkeepFailure> {
+  const { treeFile } = task;
+  const rebuilt = await rebuildTreeFile(treeFile);
+  try {
+    const outcome = await withTree(rebuilt, (kv) => new StoreCheck(task, kv, damage).run());
+    if ('failure' in outcome || !task.repair) return outcome;
+    // Without its root, the next mount would take the tree for one that was never used.
+    if ((outcome.counts['ROOT_MISSING'] ?? 0) === 0) await installRebuilt(treeFile);
+    else return { failure: 'the root directory lay in one of the damaged pages' };
+    return outcome;
+  } finally {
+    removeRebuilt(treeFile);
+  }
+}
+
+function pageFindings({ flaws }: PageSurvey): Finding[] {
+  return flaws.map(({ page, what }) => ({
+    code: 'TREE_PAGE_DAMAGED',
+    what: `page ${page} of the tree's file: ${what}`,
+    inodes: [],
+    subject: `page ${page}`,
+  }));
 }
 
 class StoreCheck {
   readonly #task: CheckTask;
   readonly #kv: Kv;
   readonly #sealer: VaultSealer;
+  /** What is wrong with the file that the tree was read from. */
+  readonly #damage: readonly Finding[];
   #references: ExtentReferences;
   #records = 0;
 
-  constructor(task: CheckTask, kv: Kv) {
+  constructor(task: CheckTask, kv: Kv, damage: readonly Finding[]) {
     this.#task = task;
     this.#kv = kv;
+    this.#damage = damage;
     this.#sealer = new VaultSealer(task.engine);
     this.#references = new ExtentReferences(task.engine);
   }
 
   async run(): Promise<CheckOutcome> {
     const first = this.#checkTree();
+    for (const finding of this.#damage) first.findings.add(finding);
     if (!this.#task.repair || first.findings.total === 0) {
       const report = await this.#checkChunks(first);
       return this.#outcome(first, [], report);
