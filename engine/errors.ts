@@ -31,6 +31,10 @@ export const ERRORS = {
   KEY_MISSING: { family: 'io', exitStatus: 1 },
   /** The key is not the one that the store was made with. */
   KEY_WRONG: { family: 'io', exitStatus: 1 },
+  /** The key was the store's until it was rotated. */
+  KEY_ROTATED: { family: 'io', exitStatus: 1 },
+  /** The store's key was destroyed on purpose: nothing can open it. */
+  KEY_SHREDDED: { family: 'io', exitStatus: 1 },
   /** The key's source cannot be understood or is readable by others. */
   KEY_UNSAFE: { family: 'io', exitStatus: 1 },
   /** The native addon is not built, or does not load on this host. */

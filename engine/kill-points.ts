@@ -5,8 +5,8 @@ import { kill, pid } from 'node:process';
 
 /**
  * Every point, and when a process passes it: as the first one makes a store, while it works, as its mount starts on
- * what a killed one left (or on what a power loss left), when it ends, or when garbage is collected. Those that native code passes are in
- * `native/store/src/kill.rs` as well.
+ * what a killed one left (or on what a power loss left), when it ends, when garbage is collected, or as a command
+ * changes the keys of a store. Those that native code passes are in `native/store/src/kill.rs` as well.
  */
 export const KILL_POINTS = {
   'superblock-written': 'first',
@@ -50,6 +50,9 @@ export const KILL_POINTS = {
   'chunk-delete': 'collection',
   'chunk-deleted': 'collection',
   'sweep-ended': 'collection',
+  'superblock-rewritten': 'keys',
+  'superblock-replaced': 'keys',
+  'superblock-saved': 'keys',
 } as const;
 
 /** One of {@link KILL_POINTS}. */

@@ -24,7 +24,14 @@ import { DEFAULT_NAMESPACE } from './namespace-name.ts';
 import { native, type SweepReport } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
-import { checkKey, createSuperblock, readSuperblock } from './store/superblock.ts';
+import {
+  checkKey,
+  confirmKeys,
+  createSuperblock,
+  keyRingOf,
+  readSuperblock,
+  type Superblock,
+} from './store/superblock.ts';
 import { VERSION } from './version.ts';
 
 export type { Snapshot } from './snapshot.ts';
@@ -94,8 +101,8 @@ const DETACH_MS = 2000;
 /** Mounts and serves; resolves when the mount stands. Throws MillraceError when it cannot. */
 export async function mount(options: MountOptions): Promise<Mount> {
   native().harden();
-  await openSuperblock(options);
-  const served = new ServedMount(options);
+  const superblock = await openSuperblock(options);
+  const served = new ServedMount(options, superblock);
   try {
     await served.start();
   } catch (error) {
@@ -105,15 +112,19 @@ export async function mount(options: MountOptions): Promise<Mount> {
   return served;
 }
 
-async function openSuperblock({ store, keyFile, createStore }: MountOptions): Promise<void> {
+async function openSuperblock(options: MountOptions): Promise<Superblock> {
+  const { store, keyFile, createStore } = options;
   const keyCheck = native().keyCheck(keyFile).toString('hex');
   if (createStore) await createSuperblock(store, { keyCheck, version: VERSION });
-  checkKey(await readSuperblock(store), keyCheck);
+  const superblock = await readSuperblock(store);
+  checkKey(superblock, keyCheck);
+  return superblock;
 }
 
 class ServedMount implements Mount {
   readonly done: Promise<{ exitStatus: number }>;
   readonly #options: MountOptions;
+  readonly #superblock: Superblock;
   readonly #memory: SharedMemory;
   readonly #engine: number;
   readonly #pool: Piscina<WorkerTask, unknown>;
@@ -136,8 +147,9 @@ class ServedMount implements Mount {
   #failed = false;
   #ending = false;
 
-  constructor(options: MountOptions) {
+  constructor(options: MountOptions, superblock: Superblock) {
     this.#options = options;
+    this.#superblock = superblock;
     const dataWorkers = clamp(options.dataWorkers ?? availableParallelism(), 1, DATA_WORKERS_MAX);
     const frames = Math.floor((options.slabBytes ?? SLAB_BYTES) / FRAME_BYTES);
     const addon = native();
@@ -188,10 +200,11 @@ class ServedMount implements Mount {
 
   #openEngine(frames: number, dataWorkers: number): number {
     const { keyFile, store } = this.#options;
+    const keyRing = keyRingOf(this.#superblock);
+    const parts = { frames, dataWorkers, movers: dataWorkers, keyFile, keyRing, store };
     try {
-      return native().open(
-        { ...this.#memory.views(), frames, dataWorkers, movers: dataWorkers, keyFile, store },
-        (message) => this.#onNativeReport(message),
+      return native().open({ ...this.#memory.views(), ...parts }, (message) =>
+        this.#onNativeReport(message),
       );
     } catch (cause) {
       throw storeRefused(store, cause);
@@ -200,6 +213,8 @@ class ServedMount implements Mount {
 
   async start(): Promise<void> {
     const { directory, store, log } = this.#options;
+    // What was read before the store was ours may be over.
+    confirmKeys(this.#superblock, await readSuperblock(store));
     const ready = this.#report('ready');
     this.#startWorkers();
     await Promise.race([ready, this.#firstFailure()]);

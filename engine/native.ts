@@ -9,6 +9,12 @@ export interface Native {
   /** Bytes that a view lies before the next multiple of `alignment`. */
   skip(view: Uint8Array, alignment: number): number;
   keyCheck(keyFile: string): Buffer;
+  /** Epochs whose objects the key opens, the current one first. */
+  keyEpochs(keyFile: string, ring: KeyRing | undefined): number[];
+  /** The key ring of the next epoch, under the key in another file; throws 'key reused' or 'too many epochs'. */
+  rotateKey(keyFile: string, ring: KeyRing | undefined, uuid: string, newKeyFile: string): Buffer;
+  /** The key ring without the keys of earlier epochs. */
+  dropEpochs(keyFile: string, ring: KeyRing): Buffer;
   open(options: OpenOptions, report: (message: string) => void): number;
   stop(engine: number): void;
   close(engine: number): void;
@@ -165,6 +171,13 @@ export interface BridgeOrder {
   gid: number;
 }
 
+/** The key ring of a store whose key was rotated, as its superblock holds it. */
+export interface KeyRing {
+  uuid: string;
+  epoch: number;
+  sealed: Buffer;
+}
+
 /** What an engine is opened with. The views stay referenced by the addon until `close`. */
 export interface OpenOptions {
   control: Uint8Array;
@@ -174,6 +187,8 @@ export interface OpenOptions {
   dataWorkers: number;
   movers: number;
   keyFile: string;
+  /** undefined: the key was never rotated. */
+  keyRing: KeyRing | undefined;
   store: string;
 }
 

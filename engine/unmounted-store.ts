@@ -10,7 +10,13 @@ import { fromOtherThread, MillraceError } from './errors.ts';
 import { storeRefused } from './mount.ts';
 import { native } from './native.ts';
 import { allocateBuffers, SharedMemory } from './shared-memory.ts';
-import { checkKey, readSuperblock } from './store/superblock.ts';
+import {
+  checkKey,
+  confirmKeys,
+  keyRingOf,
+  readSuperblock,
+  type Superblock,
+} from './store/superblock.ts';
 
 /** The least memory that an engine runs with. */
 const FRAMES = 64;
@@ -34,27 +40,68 @@ export interface TaskParts {
   readonly port: MessagePort;
 }
 
+/** A store that this process has to itself, open. */
+export interface OpenStore {
+  readonly engine: number;
+  readonly superblock: Superblock;
+  /** Runs one task in a thread of its own. */
+  run<T>(
+    makeTask: (parts: TaskParts) => WorkerTask,
+    onProgress?: (progress: UpkeepProgress) => void,
+  ): Promise<T>;
+}
+
 /**
  * Runs one task in a thread of its own over a store that nobody else uses meanwhile. Throws
  * MillraceError when there is no store, another process uses it, or the key is not its own.
  */
-export async function onUnmountedStore<T>(
-  { store, keyFile }: StoreAndKey,
+export function onUnmountedStore<T>(
+  store: StoreAndKey,
   makeTask: (parts: TaskParts) => WorkerTask,
-  onProgress: (progress: UpkeepProgress) => void = () => {},
+  onProgress?: (progress: UpkeepProgress) => void,
+): Promise<T> {
+  return withUnmountedStore(store, (opened) => opened.run<T>(makeTask, onProgress));
+}
+
+/** Runs `body` over a store that nobody else uses meanwhile; throws as `onUnmountedStore`. */
+export async function withUnmountedStore<T>(
+  { store, keyFile }: StoreAndKey,
+  body: (opened: OpenStore) => Promise<T>,
+  read: (store: string) => Promise<Superblock> = readSuperblock,
 ): Promise<T> {
   const addon = native();
   addon.harden();
-  const superblock = await readSuperblock(store);
+  const superblock = await read(store);
   checkKey(superblock, addon.keyCheck(keyFile).toString('hex'));
   const size = { frames: FRAMES, dataWorkers: 1 };
   const memory = new SharedMemory(allocateBuffers({ ...size, skip: addon.skip }));
+  const parts = { ...size, movers: 1, keyFile, keyRing: keyRingOf(superblock), store };
   let engine: number;
   try {
-    engine = addon.open({ ...memory.views(), ...size, movers: 1, keyFile, store }, () => {});
+    engine = addon.open({ ...memory.views(), ...parts }, () => {});
   } catch (cause) {
     throw storeRefused(store, cause);
   }
+  try {
+    // What was read before the store was ours may be over.
+    confirmKeys(superblock, await read(store));
+    return await body({
+      engine,
+      superblock,
+      run: (makeTask, onProgress = () => {}) =>
+        runTask(makeTask, { engine, treeFile: treeFileOf(store) }, onProgress),
+    });
+  } finally {
+    addon.stop(engine);
+    addon.close(engine);
+  }
+}
+
+async function runTask<T>(
+  makeTask: (parts: TaskParts) => WorkerTask,
+  parts: Omit<TaskParts, 'port'>,
+  onProgress: (progress: UpkeepProgress) => void,
+): Promise<T> {
   const pool = new Piscina<WorkerTask, T>({
     filename: fileURLToPath(new URL('../workers/main.js', import.meta.url)),
     maxThreads: 1,
@@ -62,16 +109,13 @@ export async function onUnmountedStore<T>(
   const { port1, port2 } = new MessageChannel();
   port1.on('message', onProgress);
   try {
-    const treeFile = treeFileOf(store);
-    const task = makeTask({ engine, treeFile, port: port2 });
+    const task = makeTask({ ...parts, port: port2 });
     return await pool.run(task, { transferList: 'port' in task ? [port2] : [] });
   } catch (error) {
     throw fromOtherThread(error);
   } finally {
     port1.close();
     await pool.destroy();
-    addon.stop(engine);
-    addon.close(engine);
   }
 }
 

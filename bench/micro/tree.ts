@@ -179,7 +179,8 @@ async function main(): Promise<void> {
   const addon = native();
   const size = { frames: 8, dataWorkers: 1 };
   const memory = new SharedMemory(allocateBuffers({ ...size, skip: addon.skip }));
-  const engine = addon.open({ ...memory.views(), ...size, movers: 1, keyFile, store }, () => {});
+  const parts = { ...size, movers: 1, keyFile, keyRing: undefined, store };
+  const engine = addon.open({ ...memory.views(), ...parts }, () => {});
   const kv = new BufferedKv(await LmdbKv.open({ path: path.join(directory, 'data.mdb') }));
   try {
     const tree = new Tree({ kv, sealer: new VaultSealer(engine) });

@@ -1,30 +1,33 @@
 import { randomUUID, timingSafeEqual } from 'node:crypto';
-import { link, open, readFile, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
 import { REGION_BYTES, SEGMENT_BYTES } from '../layout.ts';
-import { flushDirectory } from '../durable-directory.ts';
 import { MillraceError } from '../errors.ts';
-import { pass } from '../kill-points.ts';
+import type { KeyRing } from '../native.ts';
+import { readText, replaceText, SUPERBLOCK_FILE, writeNew } from './superblock-file.ts';
+
+export { SUPERBLOCK_FILE } from './superblock-file.ts';
 
 /**
  * The superblock: the file `millrace.json` that makes a directory a store, and says how to read
  * everything else in it.
  *
- * One JSON object, UTF-8, ended by a newline, mode 0600. It is written once and never changes in
- * format 1. Fields:
+ * One JSON object, UTF-8, ended by a newline, mode 0600. It is replaced as a whole when the store's
+ * key is rotated, and by a tombstone when it is shredded. Fields:
  *
  * | field | type | meaning |
  * |---|---|---|
  * | magic | string | always `millrace store` |
- * | format | integer | version of the whole store's format, 1; a reader refuses what is higher than it knows |
- * | version | string | version of Millrace that made the store |
+ * | format | integer | version of the whole store's format: 1, or 2 once its key was rotated or shredded; a reader refuses what is higher than it knows |
+ * | version | string | version of Millrace that wrote this |
  * | uuid | string | names the store, lower-case |
  * | created | string | when it was made, ISO 8601 in UTC |
  * | chunkBytes | integer | bytes of plaintext of the largest chunk |
  * | segmentBytes | integer | bytes of plaintext that are sealed together |
  * | algorithm | string | how chunks are sealed and named, `aes-256-gcm/blake3` |
- * | epoch | integer | epoch of the key that seals what is written now, 1 |
+ * | epoch | integer | epoch of the key that seals what is written now, 1 until it is rotated |
  * | keyCheck | string | 32 to 128 hexadecimal digits that the right key leads to; they tell nothing about it |
+ * | keyRing | string | from epoch 2 on: other keys that are needed, sealed under this one; hexadecimal digits |
+ * | rotations | array | from epoch 2 on: of each epoch before, `epoch`, its `keyCheck`, and when it `ended` |
+ * | shredding | string | since when the key is being destroyed, where that has begun and not ended |
  *
  * Fields that a reader does not know are ignored. Nothing in it is secret and nothing in it is
  * trusted: whoever can change it can make the store unreadable, not readable.
@@ -40,6 +43,29 @@ export interface Superblock {
   readonly algorithm: typeof ALGORITHM;
   readonly epoch: number;
   readonly keyCheck: string;
+  readonly keyRing?: string;
+  readonly rotations?: readonly Rotation[];
+  readonly shredding?: string;
+}
+
+/** An epoch that is over. */
+export interface Rotation {
+  readonly epoch: number;
+  /** By which its key is recognised. */
+  readonly keyCheck: string;
+  /** ISO 8601 in UTC. */
+  readonly ended: string;
+}
+
+/** What is left of the superblock of a store whose key was destroyed on purpose. */
+export interface Tombstone {
+  readonly magic: typeof MAGIC;
+  readonly format: number;
+  readonly version: string;
+  readonly uuid: string;
+  readonly created: string;
+  /** When: ISO 8601 in UTC. */
+  readonly shredded: string;
 }
 
 /** What a new store may choose. */
@@ -50,28 +76,56 @@ export interface SuperblockOptions {
   version: string;
 }
 
-/** Name of the superblock in the store's directory. */
-export const SUPERBLOCK_FILE: 'millrace.json' = 'millrace.json';
-/** The newest format that this version reads, and the one that it writes. */
+/** The format of a new store. */
 export const FORMAT: 1 = 1;
+/** The newest format that this version reads: of a store whose key was rotated or shredded. */
+export const FORMAT_OF_ROTATED: 2 = 2;
 
 const MAGIC = 'millrace store' as const;
 const ALGORITHM = 'aes-256-gcm/blake3' as const;
+const FIRST_EPOCH = 1;
 const KEY_CHECK = /^([0-9a-f]{2}){16,64}$/;
+const HEX = /^([0-9a-f]{2})+$/;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** What each field of format 1 must be. */
-const FIELDS: Readonly<Record<keyof Superblock, (value: unknown) => boolean>> = {
+type Fields = Readonly<Record<string, unknown>>;
+type Check = (value: unknown, fields: Fields) => boolean;
+
+const isDate: Check = (value) => typeof value === 'string' && !Number.isNaN(Date.parse(value));
+const isKeyCheck: Check = (value) => typeof value === 'string' && KEY_CHECK.test(value);
+const isEpoch: Check = (value) => Number.isInteger(value) && (value as number) >= FIRST_EPOCH;
+const isRotated = ({ epoch }: Fields): boolean => epoch !== FIRST_EPOCH;
+
+function isRotations(value: unknown, { epoch }: Fields): boolean {
+  if (!Array.isArray(value)) return false;
+  return value.every((each: Partial<Rotation> | null, index) => {
+    if (typeof each !== 'object' || each === null) return false;
+    const { epoch: number, keyCheck, ended } = each;
+    const isBefore = number === index + FIRST_EPOCH && index + FIRST_EPOCH < (epoch as number);
+    return isBefore && isKeyCheck(keyCheck, each as Fields) && isDate(ended, each as Fields);
+  });
+}
+
+/** What is in every superblock, of a shredded store too. */
+const COMMON: Readonly<Record<Exclude<keyof Tombstone, 'shredded'>, Check>> = {
   magic: (value) => value === MAGIC,
-  format: (value) => value === FORMAT,
+  format: (value) => value === FORMAT || value === FORMAT_OF_ROTATED,
   version: (value) => typeof value === 'string',
   uuid: (value) => typeof value === 'string' && UUID.test(value),
-  created: (value) => typeof value === 'string' && !Number.isNaN(Date.parse(value)),
+  created: isDate,
+};
+
+/** What each field must be. */
+const FIELDS: Readonly<Record<keyof Superblock, Check>> = {
+  ...COMMON,
   chunkBytes: (value) => value === REGION_BYTES,
   segmentBytes: (value) => value === SEGMENT_BYTES,
   algorithm: (value) => value === ALGORITHM,
-  epoch: (value) => value === 1,
-  keyCheck: (value) => typeof value === 'string' && KEY_CHECK.test(value),
+  epoch: (value, { format }) => (format === FORMAT ? value === FIRST_EPOCH : isEpoch(value, {})),
+  keyCheck: isKeyCheck,
+  keyRing: (value, fields) => !isRotated(fields) || (typeof value === 'string' && HEX.test(value)),
+  rotations: (value, fields) => !isRotated(fields) || isRotations(value, fields),
+  shredding: (value, { format }) => format === FORMAT || value === undefined || isDate(value, {}),
 };
 
 /**
@@ -95,48 +149,97 @@ export async function createSuperblock(
     chunkBytes: REGION_BYTES,
     segmentBytes: SEGMENT_BYTES,
     algorithm: ALGORITHM,
-    epoch: 1,
+    epoch: FIRST_EPOCH,
     keyCheck,
   };
-  await writeNew(directory, `${JSON.stringify(superblock, null, 2)}\n`);
+  await writeNew(directory, textOf(superblock));
   return superblock;
 }
 
 /**
- * Reads the superblock of the store in a directory.
- * Throws STORE_MISSING, STORE_NEWER (a later version wrote it), STORE_DAMAGED or STORE_IO.
+ * Puts another superblock, or a tombstone, in the place of the one that is there: a reader finds
+ * the one or the other, whole. It is durable when this resolves. What the one before held, and what
+ * was left by a process that was killed here, is overwritten before it is unlinked.
+ *
+ * The caller has the store to itself. Throws STORE_IO.
  */
-export async function readSuperblock(directory: string): Promise<Superblock> {
-  const fields = parse(directory, await readText(directory));
-  if (fields.magic !== MAGIC) throw damaged(directory, 'field magic is wrong');
-  if (typeof fields.format === 'number' && fields.format > FORMAT) throw newer(directory, fields);
-  for (const [name, isValid] of Object.entries(FIELDS)) {
-    if (!isValid(fields[name])) throw damaged(directory, `field ${name} is wrong`);
-  }
-  return fields as unknown as Superblock;
+export async function replaceSuperblock(
+  directory: string,
+  superblock: Superblock | Tombstone,
+): Promise<void> {
+  await replaceText(directory, textOf(superblock));
 }
 
-/** Throws KEY_WRONG unless `keyCheck`, made from the key at hand, is the one of the store. */
+function textOf(superblock: Superblock | Tombstone): string {
+  return `${JSON.stringify(superblock, null, 2)}\n`;
+}
+
+/**
+ * Reads the superblock of the store in a directory. Throws STORE_MISSING, STORE_NEWER (a later
+ * version wrote it), STORE_DAMAGED, STORE_IO, or KEY_SHREDDED when its key was destroyed on purpose.
+ */
+export async function readSuperblock(directory: string): Promise<Superblock> {
+  const superblock = await readAnySuperblock(directory);
+  if ('shredded' in superblock) throw shredded(directory, superblock.shredded);
+  if (superblock.shredding !== undefined) throw shredding(directory, superblock.shredding);
+  return superblock;
+}
+
+/** As `readSuperblock`, also of a store whose key was destroyed, or is being destroyed. */
+export async function readAnySuperblock(directory: string): Promise<Superblock | Tombstone> {
+  const fields = parse(directory, await readText(directory));
+  if (fields['magic'] !== MAGIC) throw damaged(directory, 'field magic is wrong');
+  const format = fields['format'];
+  if (typeof format === 'number' && format > FORMAT_OF_ROTATED) throw newer(directory, fields);
+  const isTombstone = format === FORMAT_OF_ROTATED && 'shredded' in fields;
+  const checks = isTombstone ? { ...COMMON, shredded: isDate } : FIELDS;
+  for (const [name, isValid] of Object.entries(checks)) {
+    if (!isValid(fields[name], fields)) throw damaged(directory, `field ${name} is wrong`);
+  }
+  return fields as unknown as Superblock | Tombstone;
+}
+
+/**
+ * Throws unless `keyCheck`, made from the key at hand, is the one of the store: KEY_ROTATED when it
+ * was until the key was rotated, KEY_WRONG when it never was.
+ */
 export function checkKey(superblock: Superblock, keyCheck: string): void {
-  const expected = Buffer.from(superblock.keyCheck, 'latin1');
-  const actual = Buffer.from(keyCheck, 'latin1');
-  if (expected.length === actual.length && timingSafeEqual(expected, actual)) return;
-  throw new MillraceError('KEY_WRONG', 'the key is not the one that this store was made with', {
-    hint: 'Give the key that was used when the store was created; no other key can open it.',
+  if (isSame(superblock.keyCheck, keyCheck)) return;
+  const { epoch, rotations = [] } = superblock;
+  const before = rotations.find((rotation) => isSame(rotation.keyCheck, keyCheck));
+  if (before !== undefined) {
+    const what = `this was the key of the store until ${before.ended} (epoch ${before.epoch})`;
+    throw new MillraceError('KEY_ROTATED', `${what}; it was rotated, to epoch ${epoch} now`, {
+      hint: 'Name the file of the key that it was rotated to with --key-file.',
+    });
+  }
+  const isFirst = rotations.length === 0;
+  const whose = isFirst ? 'that this store was made with' : `of the store's epoch ${epoch}`;
+  throw new MillraceError('KEY_WRONG', `the key is not the one ${whose}`, {
+    hint: isFirst
+      ? 'Give the key that was used when the store was created; no other key can open it.'
+      : 'Give the key that the store was last rotated to; no other key can open it.',
   });
 }
 
-async function readText(directory: string): Promise<string> {
-  try {
-    return await readFile(join(directory, SUPERBLOCK_FILE), 'utf8');
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw io('read', directory, cause);
-    throw new MillraceError('STORE_MISSING', `there is no store in ${directory}`, {
-      hint: 'Check the path, or create a store there first.',
-      cause,
-    });
-  }
+/** The key ring of a store, for the addon; undefined when its key was never rotated. */
+export function keyRingOf({ uuid, epoch, keyRing }: Superblock): KeyRing | undefined {
+  if (epoch === FIRST_EPOCH || keyRing === undefined) return undefined;
+  return { uuid, epoch, sealed: Buffer.from(keyRing, 'hex') };
+}
+
+/** Throws STORE_BUSY when a store's keys are not those any more that they were a moment ago. */
+export function confirmKeys(before: Superblock, now: Superblock): void {
+  const isUnchanged = now.keyCheck === before.keyCheck && now.keyRing === before.keyRing;
+  if (isUnchanged && now.epoch === before.epoch) return;
+  throw new MillraceError('STORE_BUSY', 'the key of the store was rotated at this moment', {
+    hint: 'Try again.',
+  });
+}
+
+function isSame(expected: string, actual: string): boolean {
+  const [a, b] = [Buffer.from(expected, 'latin1'), Buffer.from(actual, 'latin1')];
+  return a.length === b.length && timingSafeEqual(a, b);
 }
 
 function parse(directory: string, text: string): Record<string, unknown> {
@@ -154,7 +257,7 @@ function newer(directory: string, { format, version }: Record<string, unknown>):
   const writer = typeof version === 'string' ? `Millrace ${version}` : 'a later version';
   return new MillraceError(
     'STORE_NEWER',
-    `${directory} has format ${format}, written by ${writer}; this version reads up to ${FORMAT}`,
+    `${directory} has format ${format}, written by ${writer}; this version reads up to ${FORMAT_OF_ROTATED}`,
     { hint: 'Use the version that wrote the store, or a later one.' },
   );
 }
@@ -166,45 +269,16 @@ function damaged(directory: string, reason: string): MillraceError {
   });
 }
 
-function io(what: string, directory: string, cause: unknown): MillraceError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MillraceError('STORE_IO', `cannot ${what} the superblock in ${directory}: ${reason}`, {
-    hint: 'Check the permissions of the directory and the free space of its disk.',
-    cause,
+function shredded(directory: string, when: string): MillraceError {
+  const what = `the store in ${directory} was shredded on ${when}: nothing can open it any more`;
+  return new MillraceError('KEY_SHREDDED', what, {
+    hint: 'Its directory may be deleted; for a new store give another one.',
   });
 }
 
-/**
- * Writes under a temporary name, flushes, and gives it the final name only if nothing has it. A
- * link does what a rename does for atomicity, but never replaces a store that another process just
- * made.
- */
-async function writeNew(directory: string, text: string): Promise<void> {
-  const path = join(directory, SUPERBLOCK_FILE);
-  const temporary = `${path}.${randomUUID()}`;
-  try {
-    await writeDurably(temporary, text);
-    pass('superblock-written');
-    await link(temporary, path);
-    pass('superblock-named');
-    await flushDirectory(directory);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw io('write', directory, cause);
-    throw new MillraceError('STORE_EXISTS', `there is a store in ${directory} already`, {
-      hint: 'Choose an empty directory, or use the store that is there.',
-      cause,
-    });
-  } finally {
-    await unlink(temporary).catch(() => {});
-  }
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+function shredding(directory: string, since: string): MillraceError {
+  const what = `the key of the store in ${directory} is being destroyed since ${since}`;
+  return new MillraceError('KEY_SHREDDED', what, {
+    hint: 'Run `millrace key shred` again to finish that; it cannot be taken back.',
+  });
 }

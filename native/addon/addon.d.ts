@@ -101,11 +101,27 @@ export declare function close(id: number): void
  */
 export declare function contentId(id: number, words: Uint32Array): Promise<Buffer>
 
+/** The key ring of a store without the keys of earlier epochs. */
+export declare function dropEpochs(keyFile: string, ring: KeyRingView): Buffer
+
 /** Keep key material out of core dumps and away from other processes of the same user. Main thread only. */
 export declare function harden(): void
 
 /** The value by which a store recognises its key. */
 export declare function keyCheck(keyFile: string): Buffer
+
+/** The epochs whose objects a key opens, the current one first. */
+export declare function keyEpochs(keyFile: string, ring?: KeyRingView | undefined | null): Array<number>
+
+/** The key ring of a store, as its superblock holds it. */
+export interface KeyRingView {
+  /** The store's name: its uuid. */
+  uuid: string
+  /** Epoch of the key that opens it. */
+  epoch: number
+  /** Its bytes. */
+  sealed: Buffer
+}
 
 /** Load a library for those that are loaded later and need it by its name. Null, or why not. */
 export declare function loadLibrary(file: string): string | null
@@ -152,6 +168,8 @@ export interface OpenOptions {
   movers: number
   /** File with the key. */
   keyFile: string
+  /** What else is needed of the keys of a store whose key was rotated. */
+  keyRing?: KeyRingView
   /** Directory of the store. */
   store: string
 }
@@ -180,10 +198,10 @@ export interface PageSurvey {
 export declare function poll(id: number, worker: number, consumed: number, words: number, timeoutMicros: number): number
 
 /**
- * Every record that can still be read, in blocks: bytes of the key u16, bytes of the value u32, key, value. A key may
- * come twice; the first is the newer one. Memory: all records.
+ * The key ring of the next epoch of a store, under the key in another file. Throws "key reused" when the store had that
+ * key before, "too many epochs" when objects of as many epochs are in it as a ring can hold.
  */
-export declare function salvagePages(path: string, metas?: Uint8Array | undefined | null): Array<Buffer>
+export declare function rotateKey(keyFile: string, ring: KeyRingView | undefined | null, uuid: string, newKeyFile: string): Buffer
 
 /** What a scrub found. */
 export interface ScrubReport {

@@ -1,16 +1,16 @@
 /**
- * A second reader of format 1. It checks more than the mount has to: that padding is zero, that an
+ * A second reader of formats 1 and 2. It checks more than the mount has to: that padding is zero, that an
  * object ends with its chunk, and that a chunk's plaintext is the one that its id names.
  */
 import { createDecipheriv } from 'node:crypto';
-import type { Keys } from './keys.ts';
+import { type Keys, UnknownEpoch } from './keys.ts';
 import { chunkAad, FIELDS_BYTES, fieldsOf, HEADER_BYTES, layoutOf } from './layout.ts';
 import { nonceOf, SEGMENT_BYTES, TAG_BYTES } from './layout.ts';
 
 /** version u8, epoch u32 */
-const VALUE_PREFIX = Buffer.of(1, 1, 0, 0, 0);
+const VALUE_PREFIX_BYTES = 5;
 const SALT_BYTES = 24;
-const VALUE_HEAD_BYTES = VALUE_PREFIX.length + SALT_BYTES;
+const VALUE_HEAD_BYTES = VALUE_PREFIX_BYTES + SALT_BYTES;
 
 /** The bytes are not what was sealed, or the key is another one. */
 export class NotAuthentic extends Error {}
@@ -39,15 +39,26 @@ function open({ key, nonce, aad, data, tag }: Sealed): Buffer {
   return plain;
 }
 
+/** What was asked of keys whose epoch was read from the bytes; NotAuthentic when there are none of it. */
+function ofEpoch<T>(ask: () => T): T {
+  try {
+    return ask();
+  } catch (error) {
+    throw error instanceof UnknownEpoch ? new NotAuthentic(error.message) : error;
+  }
+}
+
 /** The plaintext of the object that is stored under this id. Throws NotAuthentic. */
 export function openChunk(keys: Keys, id: Buffer, object: Buffer): Buffer {
   ensure(object.length > HEADER_BYTES, 'too short for a header');
   const layout = layoutOf(Number(object.readBigUInt64LE(16)));
   if (layout === undefined) throw new NotAuthentic('no chunk is that long');
   const fields = object.subarray(0, FIELDS_BYTES);
-  ensure(fields.equals(fieldsOf(layout)), 'fields that do not fit together');
+  const epoch = fields.readUInt32LE(12);
+  ensure(fields.equals(fieldsOf(layout, epoch)), 'fields that do not fit together');
   const check = object.subarray(FIELDS_BYTES, HEADER_BYTES);
-  ensure(check.equals(keys.headerCheck(id, fields)), 'the check does not fit');
+  const expected = ofEpoch(() => keys.headerCheck(id, fields, epoch));
+  ensure(check.equals(expected), 'the check does not fit');
   ensure(object.length === layout.objectBytes, 'the object is cut or has a tail');
   const padding = object.subarray(HEADER_BYTES + layout.segments * TAG_BYTES, layout.dataOffset);
   ensure(
@@ -56,7 +67,7 @@ export function openChunk(keys: Keys, id: Buffer, object: Buffer): Buffer {
   );
 
   const sealed = object.subarray(layout.dataOffset);
-  const [key, aad] = [keys.chunkKey(id), chunkAad(id)];
+  const [key, aad] = [keys.chunkKey(id, epoch), chunkAad(id)];
   const segments = Array.from({ length: layout.segments }, (_, segment) => {
     const data = sealed.subarray(segment * SEGMENT_BYTES, (segment + 1) * SEGMENT_BYTES);
     const tagAt = HEADER_BYTES + segment * TAG_BYTES;
@@ -71,10 +82,11 @@ export function openChunk(keys: Keys, id: Buffer, object: Buffer): Buffer {
 /** The plaintext of a value of the tree that is stored under this key. Throws NotAuthentic. */
 export function openValue(keys: Keys, key: Uint8Array, sealed: Buffer): Buffer {
   ensure(sealed.length >= VALUE_HEAD_BYTES + TAG_BYTES, 'too short for a value');
-  const prefix = sealed.subarray(0, VALUE_PREFIX.length);
-  ensure(prefix.equals(VALUE_PREFIX), 'another version or epoch');
+  const prefix = sealed.subarray(0, VALUE_PREFIX_BYTES);
+  ensure(prefix[0] === 1, 'another version');
+  const [epoch, salt] = [prefix.readUInt32LE(1), sealed.subarray(5, VALUE_HEAD_BYTES)];
   return open({
-    key: keys.valueKey(sealed.subarray(VALUE_PREFIX.length, VALUE_HEAD_BYTES)),
+    key: ofEpoch(() => keys.valueKey(salt, epoch)),
     nonce: Buffer.alloc(12),
     aad: Buffer.concat([prefix, key]),
     data: sealed.subarray(VALUE_HEAD_BYTES, -TAG_BYTES),

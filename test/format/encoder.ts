@@ -10,7 +10,7 @@ export function sealChunk(keys: Keys, plain: Buffer): { id: Buffer; object: Buff
   if (layout === undefined) throw new RangeError(`no chunk has ${plain.length} bytes`);
   const id = keys.chunkId(plain);
   const object = Buffer.alloc(layout.objectBytes);
-  const fields = fieldsOf(layout);
+  const fields = fieldsOf(layout, keys.epoch);
   fields.copy(object);
   keys.headerCheck(id, fields).copy(object, fields.length);
   const [key, aad] = [keys.chunkKey(id), chunkAad(id)];

@@ -17,12 +17,24 @@ interface Vectors {
   chunkDigests: { plainBytes: number; id: string; blake3: string }[];
   values: { key: string; plain: string; sealed: string }[];
   names: { ino: string; name: string; hash: string }[];
+  /** The same tenant's store after its key was rotated. */
+  rotated: {
+    kek: string;
+    check: string;
+    uuid: string;
+    epoch: number;
+    keyRing: string;
+    chunks: { plainBytes: number; id: string; object: string }[];
+    values: { key: string; plain: string; sealed: string }[];
+  };
 }
 
 const path = join(repositoryRoot(), 'test', 'format', 'vectors.json');
 const vectors = JSON.parse(readFileSync(path, 'utf8')) as Vectors;
 const hex = (text: string): Buffer => Buffer.from(text, 'hex');
 const keys = new Keys(hex(vectors.kek));
+const { rotated } = vectors;
+const rotatedKeys = new Keys(hex(rotated.kek), rotated);
 const strangers = new Keys(Buffer.alloc(32, 0xee));
 
 /** The plaintext of the vectors. */
@@ -137,4 +149,52 @@ test('every changed byte of a value is refused, and every cut', () => {
       assert.throws(() => openValue(keys, hex(key), cut), NotAuthentic, `${length} bytes`);
     }
   }
+});
+
+test('a rotated key opens the ring, and what both epochs sealed', () => {
+  assert.equal(rotatedKeys.check.toString('hex'), rotated.check);
+  assert.deepEqual(rotatedKeys.epochs, [1, 2]);
+  assert.ok(rotated.chunks.length > 0 && rotated.values.length > 0);
+  for (const { plainBytes, id, object } of [...vectors.chunks, ...rotated.chunks]) {
+    assert.ok(openChunk(rotatedKeys, hex(id), hex(object)).equals(plain(plainBytes)), object);
+  }
+  for (const { key, plain: expected, sealed } of [...vectors.values, ...rotated.values]) {
+    assert.equal(openValue(rotatedKeys, hex(key), hex(sealed)).toString('hex'), expected);
+  }
+  for (const { ino, name, hash } of vectors.names) {
+    assert.equal(rotatedKeys.nameHash(BigInt(ino), hex(name)).toString('hex'), hash, name);
+  }
+});
+
+test('a rotated key gives the same ids, and seals as the second writer does', () => {
+  for (const { plainBytes, id, object } of rotated.chunks) {
+    const made = sealChunk(rotatedKeys, plain(plainBytes));
+    assert.equal(made.id.toString('hex'), id);
+    assert.equal(made.object.toString('hex'), object);
+    assert.equal(keys.chunkId(plain(plainBytes)).toString('hex'), id);
+  }
+});
+
+test('an earlier key opens nothing of a later epoch, and no ring', () => {
+  for (const { id, object } of rotated.chunks) {
+    assert.throws(() => openChunk(keys, hex(id), hex(object)), NotAuthentic);
+    // Nor when the object is passed off as one of the first epoch.
+    const forged = hex(object);
+    forged.writeUInt32LE(1, 12);
+    assert.throws(() => openChunk(keys, hex(id), forged), NotAuthentic);
+    assert.throws(() => openChunk(rotatedKeys, hex(id), forged), NotAuthentic);
+  }
+  for (const { key, sealed } of rotated.values) {
+    assert.throws(() => openValue(keys, hex(key), hex(sealed)), NotAuthentic);
+    const forged = hex(sealed);
+    forged.writeUInt32LE(1, 1);
+    assert.throws(() => openValue(rotatedKeys, hex(key), forged), NotAuthentic);
+  }
+  assert.throws(() => new Keys(hex(vectors.kek), rotated));
+  const elsewhere = { ...rotated, uuid: 'ffffffff-4455-4677-8899-aabbccddeeff' };
+  assert.throws(() => new Keys(hex(rotated.kek), elsewhere));
+  forEachFlip(hex(rotated.keyRing), (changed, at) => {
+    const ring = { ...rotated, keyRing: changed.toString('hex') };
+    assert.throws(() => new Keys(hex(rotated.kek), ring), `byte ${at}`);
+  });
 });

@@ -26,12 +26,15 @@ export function layoutOf(plainBytes: number): ObjectLayout | undefined {
 }
 
 /** The fields of a header. */
-export function fieldsOf({ plainBytes, segments, dataOffset }: ObjectLayout): Buffer {
+export function fieldsOf(
+  { plainBytes, segments, dataOffset }: ObjectLayout,
+  epoch: number,
+): Buffer {
   const fields = Buffer.alloc(FIELDS_BYTES);
   fields.write('MRCHUNK1', 0, 'latin1');
   fields.writeUInt16LE(1, 8);
   fields.writeUInt16LE(1, 10);
-  fields.writeUInt32LE(1, 12);
+  fields.writeUInt32LE(epoch, 12);
   fields.writeBigUInt64LE(BigInt(plainBytes), 16);
   fields.writeUInt32LE(SEGMENT_BYTES, 24);
   fields.writeUInt32LE(segments, 28);

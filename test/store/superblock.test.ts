@@ -1,18 +1,43 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { link, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MillraceError } from '../../engine/errors.ts';
 import {
   checkKey,
+  confirmKeys,
   createSuperblock,
+  FORMAT_OF_ROTATED,
+  readAnySuperblock,
   readSuperblock,
+  replaceSuperblock,
   SUPERBLOCK_FILE,
+  type Superblock,
+  type Tombstone,
 } from '../../engine/store/superblock.ts';
 
 const KEY_CHECK = 'a5'.repeat(32);
 const OPTIONS = { keyCheck: KEY_CHECK, version: '0.1.0' };
+
+const ENDED = '2026-02-03T04:05:06.789Z';
+const NEXT_CHECK = 'b6'.repeat(32);
+
+/** A superblock after its key was rotated. */
+function rotated(made: Superblock): Superblock {
+  return {
+    ...made,
+    format: FORMAT_OF_ROTATED,
+    epoch: 2,
+    keyCheck: NEXT_CHECK,
+    keyRing: '01020000ff',
+    rotations: [{ epoch: 1, keyCheck: KEY_CHECK, ended: ENDED }],
+  };
+}
+
+function tombstone({ magic, version, uuid, created }: Superblock): Tombstone {
+  return { magic, format: FORMAT_OF_ROTATED, version, uuid, created, shredded: ENDED };
+}
 
 async function inDirectory(body: (directory: string) => Promise<void>): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'millrace-superblock-'));
@@ -116,5 +141,105 @@ test('a flipped bit of the superblock is refused, or is in nothing that decides'
       }
     }
     assert.ok(refused > bytes.length * 4, `${refused}`);
+  });
+});
+
+test('a superblock of a rotated store takes the place of the first, and every field is checked', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    const next = rotated(made);
+    await replaceSuperblock(directory, next);
+    assert.deepEqual(await readSuperblock(directory), next);
+    assert.deepEqual(await readdir(directory), [SUPERBLOCK_FILE]);
+    assert.equal((await stat(join(directory, SUPERBLOCK_FILE))).mode & 0o777, 0o600);
+    const rotation = next.rotations![0];
+    const wrong: Record<string, unknown>[] = [
+      { epoch: 0 },
+      { epoch: 1.5 },
+      { keyRing: undefined },
+      { keyRing: 'abc' },
+      { keyRing: '' },
+      { rotations: undefined },
+      { rotations: {} },
+      { rotations: [null] },
+      { rotations: [{ ...rotation, epoch: 2 }] },
+      { rotations: [{ ...rotation, keyCheck: 'x' }] },
+      { rotations: [{ ...rotation, ended: 'x' }] },
+      { rotations: [rotation, { ...rotation, epoch: 2 }] },
+      { shredding: 'x' },
+      { shredded: 'x' },
+      { format: 1 },
+    ];
+    for (const fields of wrong) {
+      await writeFile(join(directory, SUPERBLOCK_FILE), JSON.stringify({ ...next, ...fields }));
+      const what = JSON.stringify(fields);
+      await assert.rejects(readSuperblock(directory), { code: 'STORE_DAMAGED' }, what);
+    }
+  });
+});
+
+test('a key of before is told from a wrong one', async () => {
+  await inDirectory(async (directory) => {
+    const next = rotated(await createSuperblock(directory, OPTIONS));
+    checkKey(next, NEXT_CHECK);
+    assert.throws(
+      () => checkKey(next, KEY_CHECK),
+      (error) => {
+        assert.ok(error instanceof MillraceError && error.code === 'KEY_ROTATED');
+        return error.message.includes(ENDED) && error.message.includes('epoch 2');
+      },
+    );
+    assert.throws(() => checkKey(next, 'c7'.repeat(32)), { code: 'KEY_WRONG' });
+  });
+});
+
+test('keys that were rotated between two readings are noticed', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    confirmKeys(made, await readSuperblock(directory));
+    const next = rotated(made);
+    assert.throws(() => confirmKeys(made, next), { code: 'STORE_BUSY' });
+    assert.throws(() => confirmKeys(next, { ...next, keyRing: '02' }), { code: 'STORE_BUSY' });
+  });
+});
+
+test('a store that was shredded, or is about to be, says so', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    const shredding = { ...made, format: FORMAT_OF_ROTATED, shredding: ENDED };
+    await replaceSuperblock(directory, shredding);
+    await assert.rejects(readSuperblock(directory), { code: 'KEY_SHREDDED' });
+    assert.deepEqual(await readAnySuperblock(directory), shredding);
+    await replaceSuperblock(directory, tombstone(made));
+    await assert.rejects(readSuperblock(directory), (error) => {
+      assert.ok(error instanceof MillraceError && error.code === 'KEY_SHREDDED');
+      return error.message.includes(ENDED);
+    });
+    assert.deepEqual(await readAnySuperblock(directory), tombstone(made));
+    const text = await readFile(join(directory, SUPERBLOCK_FILE), 'utf8');
+    assert.ok(!text.includes(KEY_CHECK));
+  });
+});
+
+test('what a superblock held is overwritten where it lay, but not under its second name', async () => {
+  await inDirectory(async (directory) => {
+    const made = await createSuperblock(directory, OPTIONS);
+    const path = join(directory, SUPERBLOCK_FILE);
+    // As a process leaves it that was killed when it had just named the superblock.
+    await link(path, `${path}.second-name`);
+    await writeFile(`${path}.never-named`, `a ring: ${KEY_CHECK}`);
+    const [before, leftover] = [await open(path), await open(`${path}.never-named`)];
+    try {
+      await replaceSuperblock(directory, rotated(made));
+      assert.deepEqual(await readSuperblock(directory), rotated(made));
+      assert.deepEqual(await readdir(directory), [SUPERBLOCK_FILE]);
+      for (const file of [before, leftover]) {
+        const bytes = await file.readFile();
+        assert.ok(bytes.length > 0 && bytes.every((byte) => byte === 0));
+      }
+    } finally {
+      await before.close();
+      await leftover.close();
+    }
   });
 });

@@ -10,13 +10,14 @@ pub mod collection;
 pub mod digest;
 pub mod front;
 pub mod pages;
+pub mod keys;
 mod registry;
 pub mod upkeep;
 
+use keys::{KeyRingView, read_vault};
 use millrace_core::{Config, Engine, Memory, Region, hide_stack};
 use millrace_store::{ChunkStore, DirectoryStore};
-use millrace_vault::Vault;
-use napi::bindgen_prelude::{Buffer, Function, Uint8Array};
+use napi::bindgen_prelude::{Function, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Error, Result, Status};
 use napi_derive::napi;
@@ -25,7 +26,6 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 fn region(view: &Uint8Array) -> Region {
     Region { base: view.as_ptr().cast_mut(), bytes: view.len() }
@@ -33,31 +33,6 @@ fn region(view: &Uint8Array) -> Region {
 
 pub(crate) fn failed(message: impl Into<String>) -> Error {
     Error::new(Status::GenericFailure, message.into())
-}
-
-/// Read a key file: 64 hexadecimal digits, white space around them. The digits never reach JavaScript.
-fn read_vault(key_file: &str) -> Result<Vault> {
-    let text = std::fs::read(key_file).map_err(|e| failed(format!("{key_file}: {e}")))?;
-    let text = Zeroizing::new(text);
-    let digits = text.trim_ascii();
-    let mut kek = Zeroizing::new([0u8; 32]);
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let valid = digits.len() == 64
-        && digits.chunks_exact(2).zip(kek.iter_mut()).all(|(pair, out)| {
-            match (digit(pair[0]), digit(pair[1])) {
-                (Some(high), Some(low)) => {
-                    *out = (high << 4 | low) as u8;
-                    true
-                }
-                _ => false,
-            }
-        });
-    if !valid {
-        return Err(failed(format!(
-            "{key_file} is not a key file: it must hold 64 hexadecimal digits"
-        )));
-    }
-    Ok(Vault::from_kek(&kek))
 }
 
 /// Keep key material out of core dumps and away from other processes of the same user. Main thread only.
@@ -78,12 +53,6 @@ pub fn skip(view: Uint8Array, alignment: u32) -> u32 {
     view.as_ptr().align_offset(alignment.next_power_of_two() as usize) as u32
 }
 
-/// The value by which a store recognises its key.
-#[napi]
-pub fn key_check(key_file: String) -> Result<Buffer> {
-    Ok(read_vault(&key_file)?.check().to_vec().into())
-}
-
 /// What an engine is opened with.
 #[napi(object)]
 pub struct OpenOptions {
@@ -101,6 +70,8 @@ pub struct OpenOptions {
     pub movers: u32,
     /// File with the key.
     pub key_file: String,
+    /// What else is needed of the keys of a store whose key was rotated.
+    pub key_ring: Option<KeyRingView>,
     /// Directory of the store.
     pub store: String,
 }
@@ -108,7 +79,7 @@ pub struct OpenOptions {
 /// Open an engine over shared memory. `report` gets messages for the operator. Main thread only.
 #[napi]
 pub fn open(options: OpenOptions, report: Function<'_, String, ()>) -> Result<u32> {
-    let vault = read_vault(&options.key_file)?;
+    let vault = read_vault(&options.key_file, options.key_ring.as_ref())?;
     let store = DirectoryStore::open(&PathBuf::from(&options.store)).map_err(|e| {
         failed(format!("{}: {}", options.store, std::io::Error::from_raw_os_error(e)))
     })?;

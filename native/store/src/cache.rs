@@ -99,7 +99,7 @@ impl OpenChunk {
             .read_at(data, (self.header.data_offset + start) as u64)
             .map_err(ReadError::Errno)?;
         let tags = &self.tags[first * TAG_BYTES..behind * TAG_BYTES];
-        vault.open_segments(&self.id, first, data, tags)?;
+        vault.open_segments(self.header.epoch, &self.id, first, data, tags)?;
         Ok(offset - start..offset - start + length)
     }
 }

@@ -3,6 +3,7 @@
 //! The cut of a chunk into segments is a function of its length alone. Two cuts of one plaintext
 //! under the same key and nonces would break GCM, so no piece border may ever move a segment
 //! border.
+use crate::keys::EpochKeys;
 use crate::scattered::Scattered;
 use crate::{CHUNK_BYTES_MAX, Damaged, FORMAT_VERSION, HeadBuf, TAG_BYTES, Vault};
 use millrace_layout::{CHUNK_ID_BYTES, SEGMENT_BYTES};
@@ -45,6 +46,31 @@ fn nonce(segment: usize) -> [u8; NONCE_LEN] {
     let mut bytes = [0; NONCE_LEN];
     bytes[..4].copy_from_slice(&(segment as u32).to_le_bytes());
     bytes
+}
+
+impl EpochKeys {
+    fn chunk_key(&self, id: &ChunkId) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(*blake3::keyed_hash(&self.chunk, &id.0).as_bytes())
+    }
+
+    fn cipher(&self, id: &ChunkId) -> Cipher {
+        let mut aad = [FORMAT_VERSION; 1 + CHUNK_ID_BYTES];
+        aad[1..].copy_from_slice(&id.0);
+        let key = UnboundKey::new(&AES_256_GCM, self.chunk_key(id).as_slice());
+        // A key of 32 bytes is what AES-256 takes, always.
+        Cipher { key: LessSafeKey::new(key.unwrap_or_else(|_| unreachable!())), aad }
+    }
+
+    /// The check at the end of a chunk's header.
+    pub(crate) fn header_check(&self, id: &ChunkId, fields: &[u8]) -> [u8; 16] {
+        let key = Zeroizing::new(blake3::derive_key(HEADER_LABEL, self.chunk_key(id).as_slice()));
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        hasher.update(fields);
+        hasher.update(&id.0);
+        let mut check = [0; 16];
+        check.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        check
+    }
 }
 
 /// One chunk's cipher: its key, and the data that every segment is bound to.
@@ -186,31 +212,8 @@ impl Vault {
         ChunkId(*hasher.finalize().as_bytes())
     }
 
-    fn chunk_key(&self, id: &ChunkId) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(*blake3::keyed_hash(&self.keys().chunk, &id.0).as_bytes())
-    }
-
-    fn cipher(&self, id: &ChunkId) -> Cipher {
-        let mut aad = [FORMAT_VERSION; 1 + CHUNK_ID_BYTES];
-        aad[1..].copy_from_slice(&id.0);
-        let key = UnboundKey::new(&AES_256_GCM, self.chunk_key(id).as_slice());
-        // A key of 32 bytes is what AES-256 takes, always.
-        Cipher { key: LessSafeKey::new(key.unwrap_or_else(|_| unreachable!())), aad }
-    }
-
-    /// The check at the end of a chunk's header.
-    pub(crate) fn header_check(&self, id: &ChunkId, fields: &[u8]) -> [u8; 16] {
-        let key = Zeroizing::new(blake3::derive_key(HEADER_LABEL, self.chunk_key(id).as_slice()));
-        let mut hasher = blake3::Hasher::new_keyed(&key);
-        hasher.update(fields);
-        hasher.update(&id.0);
-        let mut check = [0; 16];
-        check.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        check
-    }
-
-    /// Seal a chunk where it lies: `pieces` become its ciphertext, `head` its head. No byte is
-    /// copied, wherever pieces meet.
+    /// Seal a chunk where it lies, in the current epoch: `pieces` become its ciphertext, `head` its
+    /// head. No byte is copied, wherever pieces meet.
     ///
     /// # Panics
     /// When the pieces hold no byte or more than [`CHUNK_BYTES_MAX`].
@@ -221,7 +224,8 @@ impl Vault {
     /// be sealed with the same key and nonces.
     pub unsafe fn seal_pieces(&self, id: &ChunkId, pieces: &[RawPiece], head: &mut HeadBuf) {
         let bytes = chunk_bytes(pieces);
-        let cipher = self.cipher(id);
+        let keys = self.keys().current();
+        let cipher = keys.cipher(id);
         let straddling = OnceCell::new();
         head.begin(self, id, bytes);
         let mut walk = Walk { pieces, used: 0 };
@@ -230,7 +234,7 @@ impl Vault {
             if let Some(data) = unsafe { walk.contiguous(length) } {
                 cipher.seal(segment, data, head);
             } else {
-                let key = straddling.get_or_init(|| Scattered::new(&self.chunk_key(id)));
+                let key = straddling.get_or_init(|| Scattered::new(&keys.chunk_key(id)));
                 let mut message = key.message(&nonce(segment), &cipher.aad);
                 // SAFETY: by the caller's promise.
                 unsafe { walk.scattered(length, |run| message.seal(run)) };
@@ -249,7 +253,8 @@ impl Vault {
         pieces: &[RawPiece],
         head: &HeadBuf,
     ) -> Result<(), Damaged> {
-        let cipher = self.cipher(id);
+        let keys = self.keys().current();
+        let cipher = keys.cipher(id);
         let straddling = OnceCell::new();
         let mut walk = Walk { pieces, used: 0 };
         for (segment, length) in cut(chunk_bytes(pieces)) {
@@ -258,7 +263,7 @@ impl Vault {
             if let Some(data) = unsafe { walk.contiguous(length) } {
                 cipher.open(segment, data, tag)?;
             } else {
-                let key = straddling.get_or_init(|| Scattered::new(&self.chunk_key(id)));
+                let key = straddling.get_or_init(|| Scattered::new(&keys.chunk_key(id)));
                 let mut message = key.message(&nonce(segment), &cipher.aad);
                 // SAFETY: by the caller's promise.
                 unsafe { walk.scattered(length, |run| message.open(run)) };
@@ -280,10 +285,11 @@ impl Vault {
         id
     }
 
-    /// Open segments in place: `data` starts with segment `first`, `tags` holds exactly theirs.
-    /// Nothing of `data` may be used when this fails.
+    /// Open segments of a chunk of an epoch in place: `data` starts with segment `first`, `tags`
+    /// holds exactly theirs. Nothing of `data` may be used when this fails.
     pub fn open_segments(
         &self,
+        epoch: u32,
         id: &ChunkId,
         first: usize,
         data: &mut [u8],
@@ -292,7 +298,7 @@ impl Vault {
         if tags.len() != data.len().div_ceil(SEGMENT_BYTES) * TAG_BYTES {
             return Err(Damaged);
         }
-        let cipher = self.cipher(id);
+        let cipher = self.keys().of(epoch)?.cipher(id);
         let segments = data.chunks_mut(SEGMENT_BYTES).zip(tags.chunks_exact(TAG_BYTES));
         for (segment, (bytes, tag)) in (first..).zip(segments) {
             cipher.open(segment, bytes, tag)?;

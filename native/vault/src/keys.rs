@@ -1,33 +1,85 @@
 //! Key material: derived once from the tenant's key, kept in one page that is never dumped or
 //! swapped, wiped at the end.
+use crate::Damaged;
 use ring::hkdf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
+
+/// The epoch of a store whose key was never rotated.
+pub const FIRST_EPOCH: u32 = 1;
+/// Epochs whose keys a vault can hold, the current one included.
+pub const EPOCHS_MAX: usize = 32;
 
 /// Labels of the derivations; part of the format, documented in FORMAT.md.
 mod label {
     pub(super) const SALT: &[u8] = b"millrace v1";
     pub(super) const ID: &[u8] = b"millrace v1 id key";
-    pub(super) const CHUNK: &[u8] = b"millrace v1 chunk key epoch 1";
     pub(super) const NAME: &[u8] = b"millrace v1 name key";
-    pub(super) const VALUE: &[u8] = b"millrace v1 value key epoch 1";
     pub(super) const TREE: &[u8] = b"millrace v1 tree key";
     pub(super) const CHECK: &[u8] = b"millrace v1 check";
+    pub(super) const RING: &[u8] = b"millrace v1 ring key";
+
+    pub(super) fn chunk(epoch: u32) -> String {
+        format!("millrace v1 chunk key epoch {epoch}")
+    }
+    pub(super) fn value(epoch: u32) -> String {
+        format!("millrace v1 value key epoch {epoch}")
+    }
 }
 
-/// The derived keys, 32 bytes each.
+/// The keys that seal and open what was stored in one epoch.
+#[repr(C)]
+pub(crate) struct EpochKeys {
+    pub(crate) number: u32,
+    pub(crate) chunk: [u8; 32],
+    pub(crate) value: [u8; 32],
+}
+
+/// All keys of a store. What hashes is the same in every epoch, or nothing would be found again.
 #[repr(C)]
 pub(crate) struct Keys {
     pub(crate) id: [u8; 32],
-    pub(crate) chunk: [u8; 32],
     pub(crate) name: [u8; 32],
-    pub(crate) value: [u8; 32],
     pub(crate) tree: [u8; 32],
     check: [u8; 32],
+    count: u32,
+    /// The current epoch first, the others behind it, newest first.
+    epochs: [EpochKeys; EPOCHS_MAX],
+}
+
+impl Keys {
+    /// The epochs whose keys are here, the current one first.
+    pub(crate) fn epochs(&self) -> &[EpochKeys] {
+        &self.epochs[..self.count as usize]
+    }
+
+    pub(crate) fn current(&self) -> &EpochKeys {
+        &self.epochs[0]
+    }
+
+    /// The keys of an epoch: of hardly ever more than two, so a walk is the fastest search.
+    pub(crate) fn of(&self, epoch: u32) -> Result<&EpochKeys, Damaged> {
+        self.epochs().iter().find(|keys| keys.number == epoch).ok_or(Damaged)
+    }
+
+    /// Add an older epoch; `Damaged` when there is no room, or it is none.
+    pub(crate) fn add(&mut self, number: u32, chunk: &[u8], value: &[u8]) -> Result<(), Damaged> {
+        let oldest = self.epochs().last().map_or(u32::MAX, |last| last.number);
+        let slot = self.epochs.get_mut(self.count as usize).ok_or(Damaged)?;
+        if number < FIRST_EPOCH || number >= oldest {
+            return Err(Damaged);
+        }
+        slot.number = number;
+        slot.chunk.copy_from_slice(chunk);
+        slot.value.copy_from_slice(value);
+        self.count += 1;
+        Ok(())
+    }
 }
 
 const PAGE_BYTES: usize = 4096;
+const _: () = assert!(size_of::<Keys>() <= PAGE_BYTES);
 
 /// A page of its own for the keys: locked if the limits allow, left out of core dumps, zeroed
 /// before it goes.
@@ -99,32 +151,107 @@ fn derive(prk: &hkdf::Prk, info: &[u8], out: &mut [u8; 32]) {
     assert!(filled.is_ok(), "HKDF refused 32 bytes");
 }
 
-fn random() -> [u8; 16] {
-    let mut bytes = [0u8; 16];
-    // SAFETY: fills our buffer; 16 bytes are never delivered in part.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    const { assert!(N <= 256) };
+    let mut bytes = [0u8; N];
+    // SAFETY: fills our buffer; up to 256 bytes are never delivered in part.
     let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    assert!(n == 16, "the kernel has no random bytes");
+    assert!(n == N as isize, "the kernel has no random bytes");
     bytes
 }
 
+/// What everything of one tenant's key is derived from.
+pub(crate) struct Source(hkdf::Prk);
+
+impl Source {
+    pub(crate) fn new(kek: &[u8; 32]) -> Self {
+        Self(hkdf::Salt::new(hkdf::HKDF_SHA256, label::SALT).extract(kek))
+    }
+
+    /// The key that seals a store's other keys.
+    pub(crate) fn ring_key(&self) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        derive(&self.0, label::RING, &mut key);
+        key
+    }
+
+    /// The value by which a store recognises this key.
+    pub(crate) fn check(&self) -> [u8; 32] {
+        let mut check = [0; 32];
+        derive(&self.0, label::CHECK, &mut check);
+        check
+    }
+
+    fn hashing_keys(&self, keys: &mut Keys) {
+        derive(&self.0, label::ID, &mut keys.id);
+        derive(&self.0, label::NAME, &mut keys.name);
+        derive(&self.0, label::TREE, &mut keys.tree);
+    }
+
+    /// The keys of an epoch whose key this is.
+    fn epoch_keys(&self, number: u32, keys: &mut EpochKeys) {
+        keys.number = number;
+        derive(&self.0, label::chunk(number).as_bytes(), &mut keys.chunk);
+        derive(&self.0, label::value(number).as_bytes(), &mut keys.value);
+    }
+}
+
 impl Vault {
-    /// Derive everything from the tenant's key (epoch 1). The caller wipes its copy.
+    /// Derive everything from the key of a store that was never rotated. The caller wipes its copy.
     ///
     /// A vault must not be used after `fork` in the child: its page is wiped there, and salts would
     /// repeat. A child that makes a vault of its own draws other salts.
     #[must_use]
     pub fn from_kek(kek: &[u8; 32]) -> Self {
+        let source = Source::new(kek);
+        Self::with_keys(&source, FIRST_EPOCH, |keys| source.hashing_keys(keys))
+    }
+
+    /// A vault whose current epoch is derived from `source`, and whose other keys `fill` puts in.
+    fn with_keys(source: &Source, epoch: u32, fill: impl FnOnce(&mut Keys)) -> Self {
         let mut page = Page::new();
-        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, label::SALT).extract(kek);
         // SAFETY: the page is ours alone until it is returned.
         let keys = unsafe { page.0.as_mut() };
-        derive(&prk, label::ID, &mut keys.id);
-        derive(&prk, label::CHUNK, &mut keys.chunk);
-        derive(&prk, label::NAME, &mut keys.name);
-        derive(&prk, label::VALUE, &mut keys.value);
-        derive(&prk, label::TREE, &mut keys.tree);
-        derive(&prk, label::CHECK, &mut keys.check);
+        keys.check = source.check();
+        source.epoch_keys(epoch, &mut keys.epochs[0]);
+        keys.count = 1;
+        fill(keys);
         Self { page, salt_prefix: random(), salt_counter: AtomicU64::new(0) }
+    }
+
+    /// As `from_kek`, for a later epoch, whose hashing keys and older epochs `fill` puts in.
+    pub(crate) fn of_epoch(
+        source: &Source,
+        epoch: u32,
+        fill: impl FnOnce(&mut Keys) -> Result<(), Damaged>,
+    ) -> Result<Self, Damaged> {
+        let mut filled = Ok(());
+        let vault = Self::with_keys(source, epoch, |keys| filled = fill(keys));
+        filled.map(|()| vault)
+    }
+
+    /// Whether this key was the store's before: of an epoch whose keys are here, or the first one.
+    pub(crate) fn has_had(&self, source: &Source) -> bool {
+        let mut found = false;
+        let mut derived = Zeroizing::new([0; 32]);
+        for keys in self.keys().epochs() {
+            derive(&source.0, label::chunk(keys.number).as_bytes(), &mut derived);
+            found |= *derived == keys.chunk;
+        }
+        derive(&source.0, label::ID, &mut derived);
+        found | (*derived == self.keys().id)
+    }
+
+    /// The epoch whose keys seal what is stored now.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.keys().current().number
+    }
+
+    /// The epochs that this vault opens, the current one first.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<u32> {
+        self.keys().epochs().iter().map(|keys| keys.number).collect()
     }
 
     pub(crate) fn keys(&self) -> &Keys {

@@ -5,6 +5,7 @@
 
 mod chunk;
 mod header;
+mod key_ring;
 mod keys;
 mod scattered;
 mod value;
@@ -13,7 +14,8 @@ mod vectors;
 
 pub use chunk::{ChunkHasher, ChunkId, RawPiece};
 pub use header::{HEADER_BYTES, HeadBuf, Header};
-pub use keys::Vault;
+pub use key_ring::{KeyRing, RotationError};
+pub use keys::{EPOCHS_MAX, FIRST_EPOCH, Vault};
 pub use value::VALUE_OVERHEAD_BYTES;
 
 /// Bytes of an AES-GCM tag.

@@ -1,5 +1,6 @@
 //! Sealed values of the tree. Each has a key of its own, derived from a salt that never repeats;
 //! see FORMAT.md.
+use crate::keys::EpochKeys;
 use crate::{Damaged, FORMAT_VERSION, TAG_BYTES, Vault};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use zeroize::Zeroizing;
@@ -10,8 +11,6 @@ pub(crate) const SALT_BYTES: usize = 24;
 const HEAD_BYTES: usize = PREFIX_BYTES + SALT_BYTES;
 /// Bytes that sealing adds to a value.
 pub const VALUE_OVERHEAD_BYTES: usize = HEAD_BYTES + TAG_BYTES;
-/// version 1, epoch 1.
-const PREFIX: [u8; PREFIX_BYTES] = [FORMAT_VERSION, 1, 0, 0, 0];
 /// Keys of the Kv are at most 511 bytes (LMDB's bound).
 const KEY_BYTES_MAX: usize = 511;
 
@@ -22,12 +21,17 @@ struct Binding {
 }
 
 impl Binding {
-    fn new(key: &[u8]) -> Option<Self> {
+    fn new(epoch: u32, key: &[u8]) -> Option<Self> {
         let mut bytes = [0; PREFIX_BYTES + KEY_BYTES_MAX];
-        bytes[..PREFIX_BYTES].copy_from_slice(&PREFIX);
+        bytes[0] = FORMAT_VERSION;
+        bytes[1..PREFIX_BYTES].copy_from_slice(&epoch.to_le_bytes());
         let length = PREFIX_BYTES + key.len();
         bytes.get_mut(PREFIX_BYTES..length)?.copy_from_slice(key);
         Some(Self { bytes, length })
+    }
+
+    fn prefix(&self) -> &[u8] {
+        &self.bytes[..PREFIX_BYTES]
     }
 
     fn aad(&self) -> Aad<&[u8]> {
@@ -35,12 +39,20 @@ impl Binding {
     }
 }
 
-impl Vault {
+impl EpochKeys {
     fn value_cipher(&self, salt: &[u8]) -> Option<LessSafeKey> {
-        let key = Zeroizing::new(*blake3::keyed_hash(&self.keys().value, salt).as_bytes());
+        let key = Zeroizing::new(*blake3::keyed_hash(&self.value, salt).as_bytes());
         UnboundKey::new(&AES_256_GCM, key.as_slice()).ok().map(LessSafeKey::new)
     }
+}
 
+/// The epoch that a sealed value says it was sealed in, which nothing has vouched for.
+fn claimed_epoch(sealed: &[u8]) -> Result<u32, Damaged> {
+    let epoch = sealed.get(1..PREFIX_BYTES).ok_or(Damaged)?;
+    epoch.try_into().map(u32::from_le_bytes).map_err(|_| Damaged)
+}
+
+impl Vault {
     /// Seal `plain` for storage under `key` into `out`; its bytes. `None` when `out` is too small
     /// for [`VALUE_OVERHEAD_BYTES`] more than `plain`, or `key` is longer than 511 bytes. Makes no
     /// system call.
@@ -58,9 +70,10 @@ impl Vault {
     ) -> Option<usize> {
         let length = plain.len() + VALUE_OVERHEAD_BYTES;
         let out = out.get_mut(..length)?;
-        let binding = Binding::new(key)?;
-        let cipher = self.value_cipher(salt)?;
-        out[..PREFIX_BYTES].copy_from_slice(&PREFIX);
+        let keys = self.keys().current();
+        let binding = Binding::new(keys.number, key)?;
+        let cipher = keys.value_cipher(salt)?;
+        out[..PREFIX_BYTES].copy_from_slice(binding.prefix());
         out[PREFIX_BYTES..HEAD_BYTES].copy_from_slice(salt);
         let (data, end) = out[HEAD_BYTES..].split_at_mut(plain.len());
         data.copy_from_slice(plain);
@@ -80,12 +93,13 @@ impl Vault {
         out: &mut [u8],
     ) -> Result<usize, Damaged> {
         let length = sealed.len().checked_sub(VALUE_OVERHEAD_BYTES).ok_or(Damaged)?;
-        if sealed[..PREFIX_BYTES] != PREFIX {
+        let keys = self.keys().of(claimed_epoch(sealed)?)?;
+        let binding = Binding::new(keys.number, key).ok_or(Damaged)?;
+        if sealed[..PREFIX_BYTES] != *binding.prefix() {
             return Err(Damaged);
         }
-        let binding = Binding::new(key).ok_or(Damaged)?;
         let out = out.get_mut(..length).ok_or(Damaged)?;
-        let cipher = self.value_cipher(&sealed[PREFIX_BYTES..HEAD_BYTES]).ok_or(Damaged)?;
+        let cipher = keys.value_cipher(&sealed[PREFIX_BYTES..HEAD_BYTES]).ok_or(Damaged)?;
         let (data, tag) = sealed[HEAD_BYTES..].split_at(length);
         let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| Damaged)?;
         out.copy_from_slice(data);

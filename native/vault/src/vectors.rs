@@ -5,7 +5,8 @@
 //! purpose, run these tests with `MILLRACE_WRITE_VECTORS=1` to write the file anew, and raise the
 //! format's version.
 use crate::{
-    ChunkId, HEADER_BYTES, HeadBuf, Header, RawPiece, TAG_BYTES, VALUE_OVERHEAD_BYTES, Vault,
+    ChunkId, HEADER_BYTES, HeadBuf, Header, KeyRing, RawPiece, TAG_BYTES, VALUE_OVERHEAD_BYTES,
+    Vault,
 };
 use std::fmt::Write as _;
 
@@ -107,6 +108,56 @@ fn render_values(out: &mut String, vault: &Vault) {
     let _ = writeln!(out, "  \"values\": [\n{}\n  ],", rows.join(",\n"));
 }
 
+/// The store of the vectors, and the salt of its ring.
+const STORE: &[u8] = b"00112233-4455-4677-8899-aabbccddeeff";
+const RING_SALT: [u8; 32] = [0x44; 32];
+/// What is sealed anew in the second epoch.
+const ROTATED_BYTES: [usize; 2] = [1, 1000];
+
+/// The key of the second epoch, and the ring that it opens.
+fn rotated_ring() -> ([u8; 32], Vec<u8>) {
+    let mut kek = [0; 32];
+    for (n, byte) in kek.iter_mut().enumerate() {
+        *byte = 0xff - n as u8;
+    }
+    let ring = vault().rotated_ring_with_salt(&kek, STORE, RING_SALT).unwrap();
+    (kek, ring)
+}
+
+fn rotated_vault() -> Vault {
+    let (kek, sealed) = rotated_ring();
+    Vault::unlock(&kek, &KeyRing { store: STORE, epoch: 2, sealed: &sealed }).unwrap()
+}
+
+/// The same plaintext in the second epoch: other bytes under the same id.
+fn render_rotated(out: &mut String) {
+    let (kek, ring) = rotated_ring();
+    let vault = rotated_vault();
+    let chunks = ROTATED_BYTES.iter().map(|&bytes| {
+        let (id, object) = object(&vault, bytes);
+        row(&[
+            ("plainBytes", bytes.to_string()),
+            ("id", text(id.hex())),
+            ("object", text(hex(&object))),
+        ])
+    });
+    let chunks: Vec<String> = chunks.collect();
+    let (key, plain, salt) = VALUES[0];
+    let value = row(&[
+        ("key", text(hex(key))),
+        ("plain", text(hex(plain))),
+        ("sealed", text(hex(&sealed(&vault, (key, plain, salt))))),
+    ]);
+    let _ = writeln!(out, "  \"rotated\": {{");
+    let _ = writeln!(out, "    \"kek\": \"{}\",", hex(&kek));
+    let _ = writeln!(out, "    \"check\": \"{}\",", hex(&vault.check()));
+    let _ = writeln!(out, "    \"uuid\": \"{}\",", String::from_utf8_lossy(STORE));
+    let _ = writeln!(out, "    \"epoch\": {},", vault.epoch());
+    let _ = writeln!(out, "    \"keyRing\": \"{}\",", hex(&ring));
+    let _ = writeln!(out, "    \"chunks\": [\n{}\n    ],", chunks.join(",\n"));
+    let _ = writeln!(out, "    \"values\": [\n{value}\n    ]\n  }}");
+}
+
 const NAMES: [(u64, &[u8]); 3] =
     [(1, b"checkpoint.pt"), (u64::MAX, b""), (0x0001_0203_0405_0607, &[0xff; 255])];
 
@@ -125,7 +176,9 @@ fn render() -> String {
             row(&[("ino", text(ino.to_string())), ("name", text(hex(name))), ("hash", text(hash))])
         })
         .collect();
-    let _ = write!(out, "  \"names\": [\n{}\n  ]\n}}\n", rows.join(",\n"));
+    let _ = writeln!(out, "  \"names\": [\n{}\n  ],", rows.join(",\n"));
+    render_rotated(&mut out);
+    out.push_str("}\n");
     out
 }
 
@@ -171,7 +224,7 @@ fn what_the_vectors_hold_opens() {
         let header = Header::parse(&object, &vault, &id).unwrap();
         assert_eq!(header.object_bytes(), object.len());
         let (head, data) = object.split_at_mut(header.data_offset);
-        vault.open_segments(&id, 0, data, &head[header.tags()]).unwrap();
+        vault.open_segments(header.epoch, &id, 0, data, &head[header.tags()]).unwrap();
         assert_eq!(data, plain(bytes));
         let padding = &head[HEADER_BYTES + header.segments * TAG_BYTES..];
         assert!(padding.iter().all(|&byte| byte == 0));

@@ -76,7 +76,7 @@ proptest! {
         let behind = (first + count).min(header.segments);
         let range = first * SEGMENT_BYTES..(behind * SEGMENT_BYTES).min(bytes);
         let tags = &head.bytes()[header.tags()][first * 16..behind * 16];
-        prop_assert_eq!(vault.open_segments(&id, first, &mut data[range.clone()], tags), Ok(()));
+        prop_assert_eq!(vault.open_segments(1, &id, first, &mut data[range.clone()], tags), Ok(()));
         prop_assert_eq!(&data[range.clone()], &plain[range]);
     }
 
@@ -102,7 +102,7 @@ proptest! {
 fn open(vault: &Vault, id: &ChunkId, object: &[u8]) -> Result<Vec<u8>, Damaged> {
     let header = Header::parse(object, vault, id)?;
     let mut data = object.get(header.data_offset..header.object_bytes()).ok_or(Damaged)?.to_vec();
-    vault.open_segments(id, 0, &mut data, &object[header.tags()])?;
+    vault.open_segments(header.epoch, id, 0, &mut data, &object[header.tags()])?;
     Ok(data)
 }
 
@@ -147,9 +147,9 @@ fn an_object_opens_under_its_own_id_key_and_place_only() {
     let header = Header::parse(&object, &vault, &id).unwrap();
     let tags = &object[header.tags()];
     let mut segment = data[..SEGMENT_BYTES].to_vec();
-    assert_eq!(vault.open_segments(&id, 1, &mut segment, &tags[..16]), Err(Damaged));
-    assert_eq!(vault.open_segments(&id, 0, &mut segment.clone(), &tags[..15]), Err(Damaged));
-    assert_eq!(vault.open_segments(&id, 0, &mut segment.clone(), &tags[..32]), Err(Damaged));
+    assert_eq!(vault.open_segments(1, &id, 1, &mut segment, &tags[..16]), Err(Damaged));
+    assert_eq!(vault.open_segments(1, &id, 0, &mut segment.clone(), &tags[..15]), Err(Damaged));
+    assert_eq!(vault.open_segments(1, &id, 0, &mut segment.clone(), &tags[..32]), Err(Damaged));
 }
 
 #[test]
