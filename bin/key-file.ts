@@ -143,6 +143,50 @@ function checkKeyFile(keyFile: string): void {
   }
 }
 
+/** What was thrown, as a failure that names the file. */
+function keyFailure(keyFile: string, error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  return new Failure(
+    {
+      message: `the key file ${keyFile} cannot be used (${errnoName(error) || String(error)})`,
+      hint: 'check the permissions of the file and of its directory',
+    },
+    error,
+  );
+}
+
+/** Throws unless there is a sound key file. */
+export function requireKeyFile(keyFile: string): void {
+  try {
+    if (existsSync(keyFile)) return checkKeyFile(keyFile);
+  } catch (error) {
+    throw keyFailure(keyFile, error);
+  }
+  throw new Failure({
+    message: `there is no key file ${keyFile}`,
+    hint: 'restore it from your backup, or name the right file with --key-file',
+  });
+}
+
+/** Leaves a sound and durable key file behind, new unless it is there. Returns whether it was made now. */
+export function makeKeyFile(keyFile: string): { created: boolean } {
+  try {
+    if (!existsSync(keyFile) && createKeyFile(keyFile)) return { created: true };
+    checkKeyFile(keyFile);
+    // Whoever made it may not have flushed it.
+    const fd = openSync(keyFile, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    syncDirectory(path.dirname(keyFile));
+    return { created: false };
+  } catch (error) {
+    throw keyFailure(keyFile, error);
+  }
+}
+
 /**
  * Leaves a sound key file behind. Makes one only where neither key nor store exists yet: a new key
  * cannot open an old store. Returns whether it was made now.
@@ -166,13 +210,6 @@ export function ensureKeyFile(options: { keyFile: string; store: string }): { cr
     if (!created) checkKeyFile(keyFile);
     return { created };
   } catch (error) {
-    if (error instanceof Failure) throw error;
-    throw new Failure(
-      {
-        message: `the key file ${keyFile} cannot be used (${errnoName(error) || String(error)})`,
-        hint: 'check the permissions of the file and of its directory',
-      },
-      error,
-    );
+    throw keyFailure(keyFile, error);
   }
 }

@@ -5,6 +5,7 @@ import { addBenchCommand } from './commands/bench.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addFsckCommand } from './commands/fsck.ts';
 import { addGcCommand } from './commands/gc.ts';
+import { addKeyCommand } from './commands/key.ts';
 import { addMountCommand } from './commands/mount.ts';
 import { addNamespacesCommand } from './commands/namespaces.ts';
 import { addUmountCommand } from './commands/umount.ts';
@@ -16,6 +17,7 @@ Examples:
   millrace mount ~/ckpt --store /scratch/s --slab 1G -o meta_ttl_ms=1000
   millrace umount ~/ckpt                      returns when everything is durable
   millrace doctor                             what this host can do, and what to change
+  millrace key rotate --new-key-file ~/key2   seal what is stored from now on under a new key
   millrace fsck --deep                        whether every byte of a store is as it was stored
 
 Exit status: 0 done, 1 failed, 2 wrong usage; of fsck also 4, damage was found and repaired.`;
@@ -43,6 +45,7 @@ function buildProgram(): Command {
   addNamespacesCommand(program);
   addFsckCommand(program);
   addGcCommand(program);
+  addKeyCommand(program);
   addBenchCommand(program);
   addDoctorCommand(program);
   for (const command of program.commands) {

@@ -75,7 +75,8 @@ function checkEmpty(mountPoint: string): void {
   }
 }
 
-const isWithin = (inner: string, outer: string): boolean =>
+/** Whether a path is another one, or below it. */
+export const isWithin = (inner: string, outer: string): boolean =>
   inner === outer || inner.startsWith(outer === '/' ? '/' : `${outer}${path.sep}`);
 
 /** Where a mount's parts lie. */

@@ -9,11 +9,12 @@ export class ProgressLine {
   readonly #isTerminal = process.stderr.isTTY;
   #isShown = false;
 
-  show({ records, chunks, chunksTotal, bytes }: UpkeepProgress): void {
+  /** `verb` is what is done to the bytes. */
+  show({ records, chunks, chunksTotal, bytes }: UpkeepProgress, verb = 'opened'): void {
     if (!this.#isTerminal) return;
     this.#isShown = true;
     const tree = `${records} records`;
-    const opened = bytes > 0 ? `, ${Math.floor(bytes / MIB)} MiB opened` : '';
+    const opened = bytes > 0 ? `, ${Math.floor(bytes / MIB)} MiB ${verb}` : '';
     const store = chunksTotal > 0 ? `, ${chunks} of ${chunksTotal} chunks${opened}` : '';
     process.stderr.write(`${ERASE_LINE}${tree}${store}`);
   }

@@ -53,6 +53,10 @@ export const KILL_POINTS = {
   'superblock-rewritten': 'keys',
   'superblock-replaced': 'keys',
   'superblock-saved': 'keys',
+  'object-replaced': 'keys',
+  'tree-resealed': 'keys',
+  'tree-unanchored': 'keys',
+  'tree-replaced': 'keys',
 } as const;
 
 /** One of {@link KILL_POINTS}. */

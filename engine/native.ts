@@ -56,6 +56,7 @@ export interface Native {
    * Memory: all records.
    */
   salvagePages(path: string, metas?: Uint8Array): Buffer[];
+  ChunkReseal: new (engine: number) => ChunkReseal;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;
@@ -148,9 +149,28 @@ export interface ChunkFlaw {
   /** 64 hexadecimal digits. */
   id: string;
   plainBytes: number;
-  flaw: 'missing' | 'length' | 'unreadable' | 'damaged' | 'other-content';
-  /** Why it is unreadable; else empty. */
+  flaw: 'missing' | 'length' | 'unreadable' | 'damaged' | 'epoch' | 'other-content';
+  /** Why it is unreadable, or the epoch of a key that is not there; else empty. */
   reason: string;
+}
+
+/** The chunks of a store, to be sealed under the key of the current epoch on threads of their own. */
+export interface ChunkReseal {
+  /** Chunks of the store, chunks that were looked at so far, and bytes that were sealed anew. */
+  progress(): number[];
+  run(threads: number): Promise<ResealReport>;
+}
+
+/** What was sealed anew. */
+export interface ResealReport {
+  resealed: number;
+  /** Of plaintext. */
+  resealedBytes: number;
+  /** Chunks that were of the current epoch already. */
+  current: number;
+  /** Chunks that could not be opened, and stay as they are; the first of them are named. */
+  unopened: number;
+  named: ChunkFlaw[];
 }
 
 /** What a sweep deleted and kept: objects, and their bytes. */

@@ -7,6 +7,7 @@ import type { WorkerTask } from './task.ts';
 import { listNamespaces } from './tree/list-namespaces.ts';
 import { runTreeWorker } from './tree/loop.ts';
 import { checkStore } from './upkeep/check-store.ts';
+import { resealStore } from './upkeep/reseal-store.ts';
 import { sweepStore } from './upkeep/sweep-store.ts';
 
 /**
@@ -26,6 +27,7 @@ async function run(task: WorkerTask): Promise<unknown> {
   if (task.role === 'namespaces') return listNamespaces(task);
   if (task.role === 'check') return checkStore(task);
   if (task.role === 'sweep') return sweepStore(task);
+  if (task.role === 'reseal') return resealStore(task);
   const memory = new SharedMemory(task.buffers);
   if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
   else await runTreeWorker(memory, task);

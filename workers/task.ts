@@ -1,7 +1,7 @@
 /** What a resident task is told when it starts, and what it says to the main thread. Structured-cloned: plain data. */
 import type { MessagePort } from 'node:worker_threads';
 import type { ReportedFinding } from '../engine/check/finding.ts';
-import type { ScrubReport, SweepReport } from '../engine/native.ts';
+import type { ResealReport, ScrubReport, SweepReport } from '../engine/native.ts';
 import type { SharedBuffers } from '../engine/shared-memory.ts';
 
 /** Owns regions of open inodes; `worker` is its ring, 1 or more. */
@@ -65,7 +65,17 @@ export interface SweepTask {
   readonly port: MessagePort;
 }
 
-/** How far a check or a sweep is. */
+/** Seals a store that is not mounted anew under the key of its current epoch: yields a {@link ResealOutcome}. */
+export interface ResealTask {
+  readonly role: 'reseal';
+  readonly engine: number;
+  readonly treeFile: string;
+  /** Threads that seal chunks. */
+  readonly threads: number;
+  readonly port: MessagePort;
+}
+
+/** How far a check, a sweep or a reseal is. */
 export interface UpkeepProgress {
   readonly records: number;
   readonly chunks: number;
@@ -98,7 +108,12 @@ export type SweepOutcome =
   | { readonly findings: number }
   | { readonly swept: SweepReport; readonly orphans: number };
 
-export type WorkerTask = DataTask | TreeTask | NamespacesTask | CheckTask | SweepTask;
+/** What a reseal did; where a value does not open, nothing. */
+export type ResealOutcome =
+  | { readonly chunks: ResealReport; readonly values: number }
+  | { readonly damagedValue: string };
+
+export type WorkerTask = DataTask | TreeTask | NamespacesTask | CheckTask | SweepTask | ResealTask;
 
 /** Main thread → tree worker. */
 export type TreeOrder =

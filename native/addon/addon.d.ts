@@ -29,6 +29,16 @@ export declare class ChunkReferences {
   scrub(threads: number): Promise<ScrubReport>
 }
 
+/** The chunks of an engine's store, to be sealed under the key of the current epoch. */
+export declare class ChunkReseal {
+  /** Nothing is done yet. */
+  constructor(engine: number)
+  /** Chunks of the store, chunks that were looked at so far, and bytes that were sealed anew. */
+  progress(): Array<number>
+  /** Seal what earlier keys have sealed anew, on so many threads. */
+  run(threads: number): Promise<ResealReport>
+}
+
 /** Fail what is in flight and detach the mount, so that nobody hangs. */
 export declare function abort(id: number): Promise<void>
 
@@ -83,9 +93,9 @@ export interface ChunkFlaw {
   id: string
   /** Bytes of plaintext that whoever refers to it expects. */
   plainBytes: number
-  /** `missing`, `length`, `unreadable`, `damaged` or `other-content`. */
+  /** `missing`, `length`, `unreadable`, `damaged`, `epoch` or `other-content`. */
   flaw: string
-  /** Why it is unreadable, for people; else empty. */
+  /** Why it is unreadable, or its epoch, for people; else empty. */
   reason: string
 }
 
@@ -196,6 +206,20 @@ export interface PageSurvey {
 
 /** One turn of a worker: see `Engine::poll`. */
 export declare function poll(id: number, worker: number, consumed: number, words: number, timeoutMicros: number): number
+
+/** What was sealed anew. */
+export interface ResealReport {
+  /** Chunks that were sealed anew. */
+  resealed: number
+  /** Bytes of their plaintext. */
+  resealedBytes: number
+  /** Chunks that were of the current epoch already. */
+  current: number
+  /** Chunks that could not be opened, and stay as they are. */
+  unopened: number
+  /** The first of them; nobody knows how long they should be. */
+  named: Array<ChunkFlaw>
+}
 
 /**
  * The key ring of the next epoch of a store, under the key in another file. Throws "key reused" when the store had that

@@ -2,13 +2,11 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { open } from 'lmdb';
-import { unpack } from 'msgpackr';
 import { mountTest } from '../support/family.ts';
 import { TEST_KEY, withMount } from '../support/mount.ts';
 import { type Content, Syscalls } from '../support/syscalls.ts';
-import { openChunk, openValue } from './decoder.ts';
 import { Keys } from './keys.ts';
+import { type Entry, openChunks, openTree } from './store-reader.ts';
 
 const REGION_BYTES = 4 * 1_048_576;
 const EXTENT_BYTES = 48;
@@ -45,54 +43,6 @@ async function plant(calls: Syscalls, dir: string): Promise<void> {
   await calls.ok('mkdir', `${dir}/folder`);
   await calls.ok('symlink', 'regions', `${dir}/folder/link`);
   await calls.ok('setxattr', `${dir}/inline`, 'user.note', 'an attribute');
-}
-
-/** The plaintext of every object below chunks/, by id. */
-function openChunks(storeDir: string): Map<string, Buffer> {
-  const chunks = new Map<string, Buffer>();
-  const root = join(storeDir, 'chunks');
-  for (const fan of readdirSync(root)) {
-    for (const name of readdirSync(join(root, fan))) {
-      const id = fan + name;
-      assert.match(id, /^[0-9a-f]{64}$/);
-      const object = readFileSync(join(root, fan, name));
-      chunks.set(id, openChunk(keys, Buffer.from(id, 'hex'), object));
-    }
-  }
-  return chunks;
-}
-
-interface Entry {
-  kind: string;
-  key: Buffer;
-  record: unknown[];
-}
-
-/** All but the one key that belongs to the write-ahead log and tells nothing of the tree. */
-function isSealed({ key }: { key: Buffer }): boolean {
-  return !Buffer.from(key).equals(Buffer.from('\0log'));
-}
-
-/** Every value of the tree, opened. */
-async function openTree(storeDir: string): Promise<Entry[]> {
-  const database = open<Buffer, Buffer>({
-    path: join(storeDir, 'tree', 'data.mdb'),
-    noSubdir: true,
-    readOnly: true,
-    keyEncoding: 'binary',
-    encoding: 'binary',
-  });
-  try {
-    const rows = [...database.getRange()];
-    return rows.filter(isSealed).map((row) => {
-      const [key, sealed] = [Buffer.from(row.key), Buffer.from(row.value)];
-      const record = unpack(openValue(keys, key, sealed)) as unknown[];
-      assert.equal(record[0], 1, 'version of a record');
-      return { kind: key.toString('latin1', 0, 1), key, record };
-    });
-  } finally {
-    await database.close();
-  }
 }
 
 /** The bytes of a file that are stored, with zeros where nothing is. */
@@ -180,9 +130,9 @@ mountTest('every object and value of a mounted store opens as the format says', 
     assert.equal(await mount.umount(), 0, mount.stderr());
     const superblock = JSON.parse(readFileSync(join(mount.storeDir, 'millrace.json'), 'utf8'));
     assert.equal(superblock.keyCheck, keys.check.toString('hex'));
-    const chunks = openChunks(mount.storeDir);
+    const chunks = openChunks(keys, mount.storeDir);
     assert.ok(chunks.size > 3, `only ${chunks.size} objects`);
-    const tree = await openTree(mount.storeDir);
+    const tree = await openTree(keys, mount.storeDir);
     assertTree(tree, chunks);
     assertNamespace(tree);
     assertAttributes(tree);

@@ -13,6 +13,7 @@ const CODES: Readonly<Record<ChunkFlaw['flaw'], FindingCode>> = {
   length: 'CHUNK_LENGTH',
   unreadable: 'CHUNK_UNREADABLE',
   damaged: 'CHUNK_DAMAGED',
+  epoch: 'CHUNK_DAMAGED',
   'other-content': 'CHUNK_DAMAGED',
 };
 
@@ -21,6 +22,7 @@ const SENTENCES: Readonly<Record<ChunkFlaw['flaw'], string>> = {
   length: 'is shorter or longer than it was',
   unreadable: 'cannot be read',
   damaged: 'is not what was stored: header, tags, padding or ciphertext are damaged',
+  epoch: 'says that it is sealed under a key that this store does not have',
   'other-content': 'holds other content than its id says',
 };
 

@@ -1,7 +1,7 @@
-//! Checking the chunks of a store, on threads of Node's own pool.
+//! Checking the chunks of a store, or sealing them anew, on threads of Node's own pool.
 use crate::{engine, failed};
 use millrace_layout::CHUNK_ID_BYTES;
-use millrace_store::{Flaw, Progress, Reference, References, Scrub};
+use millrace_store::{Flaw, Progress, Reference, References, Reseal, ResealProgress, Scrub};
 use millrace_vault::ChunkId;
 use napi::bindgen_prelude::{AsyncTask, Uint32Array};
 use napi::{Env, Result, Task};
@@ -83,9 +83,9 @@ pub struct ChunkFlaw {
     pub id: String,
     /// Bytes of plaintext that whoever refers to it expects.
     pub plain_bytes: u32,
-    /// `missing`, `length`, `unreadable`, `damaged` or `other-content`.
+    /// `missing`, `length`, `unreadable`, `damaged`, `epoch` or `other-content`.
     pub flaw: String,
-    /// Why it is unreadable, for people; else empty.
+    /// Why it is unreadable, or its epoch, for people; else empty.
     pub reason: String,
 }
 
@@ -111,6 +111,21 @@ pub(crate) fn store_failed(errno: i32) -> napi::Error {
     failed(std::io::Error::from_raw_os_error(errno).to_string())
 }
 
+/// A flaw's name, and why it is, for people.
+fn words(flaw: Flaw) -> (String, String) {
+    let (name, reason) = match flaw {
+        Flaw::Missing => ("missing", String::new()),
+        Flaw::Length => ("length", String::new()),
+        Flaw::Damaged => ("damaged", String::new()),
+        Flaw::Epoch(epoch) => ("epoch", format!("epoch {epoch}")),
+        Flaw::OtherContent => ("other-content", String::new()),
+        Flaw::Unreadable(errno) => {
+            ("unreadable", std::io::Error::from_raw_os_error(errno).to_string())
+        }
+    };
+    (name.into(), reason)
+}
+
 /// A scrub on its way.
 #[derive(Debug)]
 pub struct ScrubTask {
@@ -134,17 +149,9 @@ impl Task for ScrubTask {
         };
         let found = scrub.run(self.threads as usize).map_err(store_failed)?;
         let named = found.named.iter().map(|chunk| {
-            let (flaw, reason) = match chunk.flaw {
-                Flaw::Missing => ("missing", String::new()),
-                Flaw::Length => ("length", String::new()),
-                Flaw::Damaged => ("damaged", String::new()),
-                Flaw::OtherContent => ("other-content", String::new()),
-                Flaw::Unreadable(errno) => {
-                    ("unreadable", std::io::Error::from_raw_os_error(errno).to_string())
-                }
-            };
             let Reference { id, plain_bytes } = chunk.reference;
-            ChunkFlaw { id: id.hex(), plain_bytes, flaw: flaw.into(), reason }
+            let (flaw, reason) = words(chunk.flaw);
+            ChunkFlaw { id: id.hex(), plain_bytes, flaw, reason }
         });
         Ok(ScrubReport {
             used: found.used as f64,
@@ -157,6 +164,88 @@ impl Task for ScrubTask {
     }
 
     fn resolve(&mut self, _env: Env, report: ScrubReport) -> Result<ScrubReport> {
+        Ok(report)
+    }
+}
+
+/// The chunks of an engine's store, to be sealed under the key of the current epoch.
+#[napi]
+#[derive(Debug)]
+pub struct ChunkReseal {
+    engine: u32,
+    progress: Arc<ResealProgress>,
+}
+
+#[napi]
+impl ChunkReseal {
+    /// Nothing is done yet.
+    #[napi(constructor)]
+    pub fn new(engine: u32) -> Self {
+        Self { engine, progress: Arc::default() }
+    }
+
+    /// Chunks of the store, chunks that were looked at so far, and bytes that were sealed anew.
+    #[napi]
+    pub fn progress(&self) -> Vec<f64> {
+        // ORDER: numbers for people.
+        let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed) as f64;
+        vec![read(&self.progress.total), read(&self.progress.done), read(&self.progress.bytes)]
+    }
+
+    /// Seal what earlier keys have sealed anew, on so many threads.
+    #[napi(ts_return_type = "Promise<ResealReport>")]
+    pub fn run(&self, threads: u32) -> AsyncTask<ResealTask> {
+        AsyncTask::new(ResealTask { engine: self.engine, progress: self.progress.clone(), threads })
+    }
+}
+
+/// What was sealed anew.
+#[napi(object)]
+#[derive(Debug)]
+pub struct ResealReport {
+    /// Chunks that were sealed anew.
+    pub resealed: f64,
+    /// Bytes of their plaintext.
+    pub resealed_bytes: f64,
+    /// Chunks that were of the current epoch already.
+    pub current: f64,
+    /// Chunks that could not be opened, and stay as they are.
+    pub unopened: f64,
+    /// The first of them; nobody knows how long they should be.
+    pub named: Vec<ChunkFlaw>,
+}
+
+/// A reseal on its way.
+#[derive(Debug)]
+pub struct ResealTask {
+    engine: u32,
+    progress: Arc<ResealProgress>,
+    threads: u32,
+}
+
+impl Task for ResealTask {
+    type Output = ResealReport;
+    type JsValue = ResealReport;
+
+    fn compute(&mut self) -> Result<ResealReport> {
+        let engine = engine(self.engine)?;
+        let reseal =
+            Reseal { vault: &engine.vault, store: engine.store(), progress: &self.progress };
+        let done = reseal.run(self.threads as usize).map_err(store_failed)?;
+        let named = done.named.iter().map(|chunk| {
+            let (flaw, reason) = words(chunk.flaw);
+            ChunkFlaw { id: chunk.id.hex(), plain_bytes: 0, flaw, reason }
+        });
+        Ok(ResealReport {
+            resealed: done.resealed as f64,
+            resealed_bytes: done.resealed_bytes as f64,
+            current: done.current as f64,
+            unopened: done.unopened as f64,
+            named: named.collect(),
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, report: ResealReport) -> Result<ResealReport> {
         Ok(report)
     }
 }

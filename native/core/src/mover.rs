@@ -483,6 +483,9 @@ impl Engine {
                 let why = match error {
                     ReadError::Errno(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
                     ReadError::Damaged => "it is damaged".into(),
+                    ReadError::Epoch(epoch) => {
+                        format!("it says that its key is of epoch {epoch}, which is not there")
+                    }
                 };
                 self.report(format!("chunk {} cannot be read: {why}", id.hex()));
                 libc::EIO

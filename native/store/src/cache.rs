@@ -21,6 +21,8 @@ pub enum ReadError {
     Errno(i32),
     /// The object is not what was stored.
     Damaged,
+    /// The object says that it is sealed under the key of this epoch, which is not there.
+    Epoch(u32),
 }
 
 impl From<Damaged> for ReadError {
@@ -55,7 +57,7 @@ impl OpenChunk {
         let length = FIRST_BYTES.min(usize::try_from(reader.bytes()).unwrap_or(FIRST_BYTES));
         let first = &mut first[..length];
         reader.read_at(first, 0).map_err(ReadError::Errno)?;
-        let header = Header::parse(first, vault, id)?;
+        let header = Header::parse(first, vault, id).map_err(|_| unopened(first, vault))?;
         if reader.bytes() != header.object_bytes() as u64 {
             return Err(ReadError::Damaged);
         }
@@ -72,6 +74,11 @@ impl OpenChunk {
     /// Bytes of plaintext.
     pub(crate) fn plain_bytes(&self) -> usize {
         self.header.plain_bytes
+    }
+
+    /// The epoch of the key that it is sealed under.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.header.epoch
     }
 
     /// Read plaintext `offset..offset + length` with the segments around it into `buffer`; tells
@@ -102,6 +109,12 @@ impl OpenChunk {
         vault.open_segments(self.header.epoch, &self.id, first, data, tags)?;
         Ok(offset - start..offset - start + length)
     }
+}
+
+/// Why a header was refused.
+fn unopened(first: &[u8], vault: &Vault) -> ReadError {
+    let claimed = Header::claimed_epoch(first).filter(|epoch| !vault.epochs().contains(epoch));
+    claimed.map_or(ReadError::Damaged, ReadError::Epoch)
 }
 
 /// The object up to its ciphertext; reads on only for chunks that are larger than a region.

@@ -7,7 +7,7 @@
 //!
 //! A final name therefore always means a whole, durable object; only the name itself may still be
 //! lost with the machine, until `sync` has flushed its directory.
-use crate::entry::{Name, exists_at, open_at, parse, publish, unlink_at};
+use crate::entry::{Name, exists_at, open_at, parse, publish, replace, unlink_at};
 use crate::kill::{KillPoint, pass};
 use crate::object::{read_all, write_all};
 use crate::{ChunkReader, ChunkStore, Listed, Put, Space, last_errno};
@@ -205,6 +205,22 @@ impl ChunkStore for DirectoryStore {
         pass(KillPoint::ObjectNamed);
         self.rely_on(id);
         Ok(Put { present })
+    }
+
+    fn replace(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<(), i32> {
+        // ORDER: only that no two names are alike matters.
+        let temporary = Name::temporary(self.next.fetch_add(1, Ordering::Relaxed));
+        let written = self.write(&temporary, object);
+        pass(KillPoint::ObjectFlushed);
+        let replaced =
+            written.and_then(|()| replace(&self.tmp, &temporary, self.fan(id), &Name::of(id)));
+        if replaced.is_err() {
+            let _ = unlink_at(&self.tmp, &temporary);
+        }
+        replaced?;
+        pass(KillPoint::ObjectReplaced);
+        self.rely_on(id);
+        Ok(())
     }
 
     fn has(&self, id: &ChunkId) -> Result<bool, i32> {

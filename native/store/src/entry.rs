@@ -90,6 +90,14 @@ pub(crate) fn exists_at(directory: &File, name: &Name) -> Result<bool, i32> {
     }
 }
 
+/// Give a temporary file a final name that another may have had until now.
+pub(crate) fn replace(tmp: &File, from: &Name, directory: &File, to: &Name) -> Result<(), i32> {
+    let (from_name, to_name) = (from.as_c().as_ptr(), to.as_c().as_ptr());
+    // SAFETY: both names outlive the call.
+    let rc = unsafe { libc::renameat(tmp.as_raw_fd(), from_name, directory.as_raw_fd(), to_name) };
+    if rc < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 /// Give a temporary file its final name; false when there is such a name already, and then the
 /// temporary one stays.
 pub(crate) fn publish(tmp: &File, from: &Name, directory: &File, to: &Name) -> Result<bool, i32> {

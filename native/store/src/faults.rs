@@ -150,6 +150,12 @@ impl ChunkStore for FaultyStore {
         }
         self.inner.put(id, object)
     }
+    fn replace(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<(), i32> {
+        if let Some(fault) = self.next() {
+            fault.strike()?;
+        }
+        self.inner.replace(id, object)
+    }
     fn has(&self, id: &ChunkId) -> Result<bool, i32> {
         self.inner.has(id)
     }

@@ -16,6 +16,8 @@ pub enum KillPoint {
     ObjectFlushed,
     /// It has its final name, which is not flushed.
     ObjectNamed,
+    /// It has taken the place of one in an earlier epoch.
+    ObjectReplaced,
     /// The store's barrier begins.
     Barrier,
     /// One of its directories is flushed.
@@ -49,11 +51,12 @@ pub enum KillPoint {
 }
 
 /// Every point of native code, by the name that the variable has for it.
-pub const KILL_POINTS: [(&str, KillPoint); 19] = [
+pub const KILL_POINTS: [(&str, KillPoint); 20] = [
     ("object-created", KillPoint::ObjectCreated),
     ("object-written", KillPoint::ObjectWritten),
     ("object-flushed", KillPoint::ObjectFlushed),
     ("object-named", KillPoint::ObjectNamed),
+    ("object-replaced", KillPoint::ObjectReplaced),
     ("barrier-begun", KillPoint::Barrier),
     ("barrier-directory", KillPoint::BarrierDirectory),
     ("barrier-ended", KillPoint::BarrierEnded),

@@ -9,6 +9,7 @@ mod kept;
 mod kill;
 mod object;
 mod references;
+mod reseal;
 mod scrub;
 mod sweep;
 mod sync;
@@ -20,6 +21,7 @@ pub use guarded::GuardedStore;
 pub use kept::Kept;
 pub use kill::{KILL_POINTS, KillPoint, kills, pass};
 pub use references::{Reference, References};
+pub use reseal::{Reseal, ResealProgress, Resealed, UnopenedChunk};
 pub use scrub::{DamagedChunk, Flaw, Progress, Scrub, Scrubbed};
 pub use sweep::{Sweep, Swept};
 
@@ -62,17 +64,20 @@ pub trait ChunkReader: Send + Sync {
     fn bytes(&self) -> u64;
 }
 
-/// A store of immutable objects by chunk id. All calls block, and any thread may make them. Errors
+/// A store of objects by chunk id, immutable but for the key that they are sealed under. All calls block, and any thread may make them. Errors
 /// are errnos.
 pub trait ChunkStore: Send + Sync {
     /// Store an object whole, or not at all. After it returns, every reader finds it; an error
     /// leaves nothing behind.
     fn put(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<Put, i32>;
+    /// Store an object in the place of the one of this chunk, in a way that every reader finds the
+    /// one or the other, whole; an error leaves the one before.
+    fn replace(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<(), i32>;
     /// Whether the object is there.
     fn has(&self, id: &ChunkId) -> Result<bool, i32>;
     /// Open an object.
     fn open(&self, id: &ChunkId) -> Result<Box<dyn ChunkReader>, i32>;
-    /// A barrier: what `put` had stored, or `has` had found, before is durable when this returns,
+    /// A barrier: what `put` or `replace` had stored, or `has` had found, before is durable when this returns,
     /// names included.
     fn sync(&self) -> Result<(), i32>;
     /// Whether `sync` does anything: false where a put is as durable as it will ever be.

@@ -23,6 +23,8 @@ pub enum Flaw {
     Unreadable(i32),
     /// It does not open: header, tags, padding or ciphertext are not what was stored.
     Damaged,
+    /// It is sealed under the key of this epoch, which is not there.
+    Epoch(u32),
     /// It opens, but holds what has another id.
     OtherContent,
 }
@@ -163,11 +165,12 @@ impl Scrub<'_> {
     }
 }
 
-fn flaw(error: ReadError) -> Flaw {
+pub(crate) fn flaw(error: ReadError) -> Flaw {
     match error {
         ReadError::Errno(libc::ENOENT) => Flaw::Missing,
         ReadError::Errno(errno) => Flaw::Unreadable(errno),
         ReadError::Damaged => Flaw::Damaged,
+        ReadError::Epoch(epoch) => Flaw::Epoch(epoch),
     }
 }
 

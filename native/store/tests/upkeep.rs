@@ -105,7 +105,10 @@ fn a_scrub_finds_any_bit_that_is_not_as_it_was_stored() {
             damaged[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, &damaged).unwrap();
             let found = scrub(&vault, &store, &references, 2);
-            assert_eq!(flaw_of(&found, &sample.id), Flaw::Damaged, "bit {bit} of {}", whole.len());
+            let flaw = flaw_of(&found, &sample.id);
+            // An object that names another epoch is not told from one of that epoch.
+            let is_epoch = (12..16).contains(&(bit / 8)) && matches!(flaw, Flaw::Epoch(_));
+            assert!(flaw == Flaw::Damaged || is_epoch, "bit {bit} of {}: {flaw:?}", whole.len());
             assert_eq!(scrub(&vault, &store, &references, 0).damaged, 0);
         }
         std::fs::write(&path, &whole).unwrap();

@@ -1,0 +1,43 @@
+/** Sealing a store anew under the key of its current epoch: the tree, then the chunks. */
+import { native } from '../../engine/native.ts';
+import type { ResealOutcome, ResealTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
+import { VaultSealer } from '../tree/sealer.ts';
+import { resealTree } from './reseal-tree.ts';
+import { RECORDS_PER_REPORT, REPORT_MS, withTree } from './tree-file.ts';
+
+/**
+ * Seals every value and chunk of an earlier epoch anew. What is stopped in the middle can be started
+ * again: each chunk is replaced as a whole, and so is the tree. When this resolves, all of it is
+ * durable.
+ */
+export async function resealStore(task: ResealTask): Promise<ResealOutcome | UpkeepFailure> {
+  const { treeFile, engine, port } = task;
+  let values = 0;
+  // What a killed process left in the log is written where it belongs, and the log is gone.
+  const opened = await withTree(treeFile, async () => undefined);
+  if (opened !== undefined) return opened;
+  try {
+    const sealer = new VaultSealer(engine);
+    const damagedValue = await resealTree(treeFile, sealer, () => {
+      values += 1;
+      if (values % RECORDS_PER_REPORT === 0) tell({ records: values });
+    });
+    if (damagedValue !== undefined) return { damagedValue };
+    const reseal = new (native().ChunkReseal)(engine);
+    const timer = setInterval(() => {
+      const [chunksTotal, chunks, bytes] = reseal.progress();
+      tell({ records: values, chunks, chunksTotal, bytes });
+    }, REPORT_MS);
+    try {
+      return { chunks: await reseal.run(task.threads), values };
+    } finally {
+      clearInterval(timer);
+    }
+  } catch (error) {
+    return { failure: error instanceof Error ? error.message : String(error) };
+  }
+
+  function tell(progress: Partial<UpkeepProgress>): void {
+    port.postMessage({ records: 0, chunks: 0, chunksTotal: 0, bytes: 0, ...progress });
+  }
+}
