@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { makeDurableDirectory } from '../engine/durable-directory.ts';
+import { pass } from '../engine/kill-points.ts';
 import { SUPERBLOCK_FILE } from '../engine/store/superblock.ts';
 import { errnoName, Failure } from './failure.ts';
 
@@ -184,6 +185,44 @@ export function makeKeyFile(keyFile: string): { created: boolean } {
     return { created: false };
   } catch (error) {
     throw keyFailure(keyFile, error);
+  }
+}
+
+/**
+ * Destroys a key file: overwrites it where it lies, with every name that it has, flushes that, and
+ * takes this name away. What the disk or the file system wrote elsewhere before is beyond reach.
+ */
+export function destroyKeyFile(keyFile: string): void {
+  try {
+    const fd = openSync(keyFile, 'r+');
+    try {
+      const zeros = Buffer.alloc(fstatSync(fd).size);
+      for (let done = 0; done < zeros.length; ) {
+        done += writeSync(fd, zeros, done, zeros.length - done, done);
+      }
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    pass('shred-key-overwritten');
+    unlinkSync(keyFile);
+    syncDirectory(path.dirname(keyFile));
+  } catch (error) {
+    throw keyFailure(keyFile, error);
+  }
+}
+
+/** Whether a key file is gone, or overwritten by a process that was killed before it took the name away. */
+export function isKeyDestroyed(keyFile: string): boolean {
+  if (!existsSync(keyFile)) return true;
+  const text = Buffer.alloc(KEY_DIGITS);
+  const fd = openSync(keyFile, 'r');
+  try {
+    const bytes = readSync(fd, text, 0, text.length, 0);
+    return bytes === text.length && text.every((byte) => byte === 0);
+  } finally {
+    text.fill(0);
+    closeSync(fd);
   }
 }
 

@@ -57,6 +57,9 @@ export const KILL_POINTS = {
   'tree-resealed': 'keys',
   'tree-unanchored': 'keys',
   'tree-replaced': 'keys',
+  'shred-begun': 'keys',
+  'shred-key-overwritten': 'keys',
+  'shred-key-gone': 'keys',
 } as const;
 
 /** One of {@link KILL_POINTS}. */

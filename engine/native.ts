@@ -56,7 +56,13 @@ export interface Native {
    * Memory: all records.
    */
   salvagePages(path: string, metas?: Uint8Array): Buffer[];
-  ChunkReseal: new (engine: number) => ChunkReseal;
+  AllChunks: new (engine: number) => AllChunks;
+  /** Reads the key of a store and all that come from it, and the keys of further files. */
+  KeyWitness: new (
+    keyFile: string,
+    ring: KeyRing | undefined,
+    others: string[],
+  ) => KeyWitness;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;
@@ -154,11 +160,43 @@ export interface ChunkFlaw {
   reason: string;
 }
 
-/** The chunks of a store, to be sealed under the key of the current epoch on threads of their own. */
-export interface ChunkReseal {
-  /** Chunks of the store, chunks that were looked at so far, and bytes that were sealed anew. */
+/** All chunks of a store, worked on by threads of their own. */
+export interface AllChunks {
+  /** Chunks of the store, chunks that were looked at so far, and bytes that were worked on. */
   progress(): number[];
-  run(threads: number): Promise<ResealReport>;
+  /** Seals anew what earlier keys have sealed. */
+  reseal(threads: number): Promise<ResealReport>;
+  /** Authenticates the head of each under the key of its epoch; deep: all of it. */
+  census(threads: number, deep: boolean): Promise<CensusReport>;
+}
+
+/** Under which keys chunks are sealed. */
+export interface CensusReport {
+  /** In order; bytes are of plaintext. */
+  epochs: { epoch: number; chunks: number; bytes: number }[];
+  /** Chunks that no key at hand opens; the first of them are named. */
+  unopened: number;
+  named: ChunkFlaw[];
+}
+
+/** Remembers a store's keys in native memory, to search for them where none may be any more. */
+export interface KeyWitness {
+  /** How many are looked for. */
+  keys(): number;
+  /** Files that were searched so far, and bytes of them. */
+  progress(): number[];
+  /** Looks for them in every file below a directory. */
+  search(directory: string, threads: number): Promise<SearchReport>;
+  /** Wipes them. */
+  forget(): void;
+}
+
+/** What a search for keys found. */
+export interface SearchReport {
+  files: number;
+  bytes: number;
+  /** `name: path` of each. */
+  found: string[];
 }
 
 /** What was sealed anew. */

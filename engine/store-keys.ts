@@ -1,14 +1,21 @@
-/** Rotation of a store's key, while it is not mounted. */
+/** Rotation of a store's key, while it is not mounted, and what is known of its keys. */
 import { availableParallelism } from 'node:os';
-import type { ResealOutcome, UpkeepFailure, UpkeepProgress } from '../workers/task.ts';
+import type {
+  CensusOutcome,
+  ResealOutcome,
+  UpkeepFailure,
+  UpkeepProgress,
+} from '../workers/task.ts';
 import { MillraceError } from './errors.ts';
 import { native, type ResealReport } from './native.ts';
 import {
   checkKey,
   FORMAT_OF_ROTATED,
   keyRingOf,
+  readAnySuperblock,
   readSuperblock,
   replaceSuperblock,
+  type Rotation,
   type Superblock,
 } from './store/superblock.ts';
 import {
@@ -172,5 +179,49 @@ function rewriteStore(
       await replaceSuperblock(store, { ...superblock, version: VERSION, keyRing });
     }
     return { values, ...chunks };
+  });
+}
+
+/** What a store says of its keys to everybody. */
+export interface KeyDescription {
+  readonly uuid: string;
+  /** Undefined where it is shredded. */
+  readonly epoch: number | undefined;
+  readonly keyCheck: string | undefined;
+  readonly rotations: readonly Rotation[];
+  readonly shredding: string | undefined;
+  readonly shredded: string | undefined;
+}
+
+/** What a store says of its keys. Throws MillraceError where there is none, or it is damaged. */
+export async function describeKeys(store: string): Promise<KeyDescription> {
+  const superblock = await readAnySuperblock(store);
+  const { uuid } = superblock;
+  const none = { epoch: undefined, keyCheck: undefined, shredding: undefined };
+  if ('shredded' in superblock) {
+    return { uuid, ...none, rotations: [], shredded: superblock.shredded };
+  }
+  const { epoch, keyCheck, rotations = [], shredding } = superblock;
+  return { uuid, epoch, keyCheck, rotations, shredding, shredded: undefined };
+}
+
+/** Under which keys a store is sealed. */
+export interface KeyCensus extends CensusOutcome {
+  /** The epochs that the key at hand opens, the current one first. */
+  readonly epochs: readonly number[];
+}
+
+/** Counts by epoch what is in a store; throws as `checkStore`. */
+export function countKeys(
+  key: StoreAndKey & { readonly onProgress: (progress: UpkeepProgress) => void },
+): Promise<KeyCensus> {
+  requireTree(key.store);
+  return withUnmountedStore(key, async ({ superblock, run }) => {
+    const outcome = await run<CensusOutcome | UpkeepFailure>(
+      (parts) => ({ role: 'census', ...parts, threads: availableParallelism(), deep: false }),
+      key.onProgress,
+    );
+    if ('failure' in outcome) throw treeRefused(key.store, outcome.failure);
+    return { ...outcome, epochs: native().keyEpochs(key.keyFile, keyRingOf(superblock)) };
   });
 }

@@ -136,9 +136,14 @@ export function treeFileOf(store: string): string {
   return path.join(store, 'tree', 'data.mdb');
 }
 
+/** Whether a store has a tree: one that was never mounted has none. */
+export function treeExists(store: string): boolean {
+  return existsSync(treeFileOf(store));
+}
+
 /** Throws STORE_DAMAGED where there is no tree: opening it would make an empty one. */
 export function requireTree(store: string): void {
-  if (existsSync(treeFileOf(store))) return;
+  if (treeExists(store)) return;
   throw new MillraceError('STORE_DAMAGED', `the tree of the store ${store} is missing`, {
     hint: 'Restore tree/data.mdb from a backup; a store that was never mounted has none yet.',
   });

@@ -6,6 +6,7 @@ import { runDataWorker } from './data/loop.ts';
 import type { WorkerTask } from './task.ts';
 import { listNamespaces } from './tree/list-namespaces.ts';
 import { runTreeWorker } from './tree/loop.ts';
+import { takeCensus } from './upkeep/census.ts';
 import { checkStore } from './upkeep/check-store.ts';
 import { resealStore } from './upkeep/reseal-store.ts';
 import { sweepStore } from './upkeep/sweep-store.ts';
@@ -28,6 +29,7 @@ async function run(task: WorkerTask): Promise<unknown> {
   if (task.role === 'check') return checkStore(task);
   if (task.role === 'sweep') return sweepStore(task);
   if (task.role === 'reseal') return resealStore(task);
+  if (task.role === 'census') return takeCensus(task);
   const memory = new SharedMemory(task.buffers);
   if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
   else await runTreeWorker(memory, task);

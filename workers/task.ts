@@ -1,7 +1,7 @@
 /** What a resident task is told when it starts, and what it says to the main thread. Structured-cloned: plain data. */
 import type { MessagePort } from 'node:worker_threads';
 import type { ReportedFinding } from '../engine/check/finding.ts';
-import type { ResealReport, ScrubReport, SweepReport } from '../engine/native.ts';
+import type { CensusReport, ResealReport, ScrubReport, SweepReport } from '../engine/native.ts';
 import type { SharedBuffers } from '../engine/shared-memory.ts';
 
 /** Owns regions of open inodes; `worker` is its ring, 1 or more. */
@@ -75,7 +75,18 @@ export interface ResealTask {
   readonly port: MessagePort;
 }
 
-/** How far a check, a sweep or a reseal is. */
+/** Counts by epoch what is in a store that is not mounted: yields a {@link CensusOutcome}. */
+export interface CensusTask {
+  readonly role: 'census';
+  readonly engine: number;
+  readonly treeFile: string;
+  readonly threads: number;
+  /** Open all of each chunk rather than authenticate its head. */
+  readonly deep: boolean;
+  readonly port: MessagePort;
+}
+
+/** How far a check, a sweep, a reseal or a census is. */
 export interface UpkeepProgress {
   readonly records: number;
   readonly chunks: number;
@@ -113,7 +124,23 @@ export type ResealOutcome =
   | { readonly chunks: ResealReport; readonly values: number }
   | { readonly damagedValue: string };
 
-export type WorkerTask = DataTask | TreeTask | NamespacesTask | CheckTask | SweepTask | ResealTask;
+/** Under which keys a store is sealed: chunks and values of the tree. */
+export interface CensusOutcome {
+  readonly chunks: CensusReport;
+  /** Values by epoch, in order. */
+  readonly values: readonly { readonly epoch: number; readonly values: number }[];
+  /** Values that no key at hand opens. */
+  readonly unopenedValues: number;
+}
+
+export type WorkerTask =
+  | DataTask
+  | TreeTask
+  | NamespacesTask
+  | CheckTask
+  | SweepTask
+  | ResealTask
+  | CensusTask;
 
 /** Main thread → tree worker. */
 export type TreeOrder =

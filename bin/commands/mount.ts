@@ -3,10 +3,12 @@ import { totalmem } from 'node:os';
 import { type Command, Option } from 'commander';
 import pino from 'pino';
 import { makeDurableDirectory } from '../../engine/durable-directory.ts';
+import { MillraceError } from '../../engine/errors.ts';
 import { FRONTS } from '../../engine/front/front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
 import { native } from '../../engine/native.ts';
+import { readSuperblock } from '../../engine/store/superblock.ts';
 import { startDaemon } from '../daemon.ts';
 import { errnoName, Failure } from '../failure.ts';
 import {
@@ -55,11 +57,22 @@ function makeStoreDirectory(store: string): void {
   }
 }
 
+/** Throws where a key would be asked for that was destroyed on purpose. */
+async function refuseShredded(store: string): Promise<void> {
+  try {
+    await readSuperblock(store);
+  } catch (error) {
+    if (error instanceof MillraceError && error.code === 'KEY_SHREDDED') throw error;
+    // Whatever else is wrong is told by who needs it.
+  }
+}
+
 /** Makes what a first use needs; throws when something of an earlier use is missing. */
-function prepare(settings: MountSettings, flags: MountArguments): void {
+async function prepare(settings: MountSettings, flags: MountArguments): Promise<void> {
   preflight(settings);
   // Before the key is looked at.
   native().harden();
+  await refuseShredded(settings.store);
   makeStoreDirectory(settings.store);
   const { created } = ensureKeyFile(settings);
   if (!created) return;
@@ -94,7 +107,7 @@ function printProgress(served: Mount): void {
 
 async function run(directory: string, flags: MountArguments): Promise<void> {
   const settings = mountSettings(directory, flags);
-  prepare(settings, flags);
+  await prepare(settings, flags);
   if (!flags.foreground) {
     const { pid } = await startDaemon(settings);
     sayMounted(settings, flags, pid);

@@ -1,9 +1,9 @@
 /** Sealing a store anew under the key of its current epoch: the tree, then the chunks. */
 import { native } from '../../engine/native.ts';
-import type { ResealOutcome, ResealTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
+import type { ResealOutcome, ResealTask, UpkeepFailure } from '../task.ts';
 import { VaultSealer } from '../tree/sealer.ts';
 import { resealTree } from './reseal-tree.ts';
-import { RECORDS_PER_REPORT, REPORT_MS, withTree } from './tree-file.ts';
+import { RECORDS_PER_REPORT, tellRecords, walkChunks, withTree } from './tree-file.ts';
 
 /**
  * Seals every value and chunk of an earlier epoch anew. What is stopped in the middle can be started
@@ -20,24 +20,13 @@ export async function resealStore(task: ResealTask): Promise<ResealOutcome | Upk
     const sealer = new VaultSealer(engine);
     const damagedValue = await resealTree(treeFile, sealer, () => {
       values += 1;
-      if (values % RECORDS_PER_REPORT === 0) tell({ records: values });
+      if (values % RECORDS_PER_REPORT === 0) tellRecords(port, values);
     });
     if (damagedValue !== undefined) return { damagedValue };
-    const reseal = new (native().ChunkReseal)(engine);
-    const timer = setInterval(() => {
-      const [chunksTotal, chunks, bytes] = reseal.progress();
-      tell({ records: values, chunks, chunksTotal, bytes });
-    }, REPORT_MS);
-    try {
-      return { chunks: await reseal.run(task.threads), values };
-    } finally {
-      clearInterval(timer);
-    }
+    const all = new (native().AllChunks)(engine);
+    const chunks = await walkChunks(port, values, all, all.reseal(task.threads));
+    return { chunks, values };
   } catch (error) {
     return { failure: error instanceof Error ? error.message : String(error) };
-  }
-
-  function tell(progress: Partial<UpkeepProgress>): void {
-    port.postMessage({ records: 0, chunks: 0, chunksTotal: 0, bytes: 0, ...progress });
   }
 }

@@ -7,13 +7,12 @@ import { dirname } from 'node:path';
 import { pass } from '../../engine/kill-points.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
+import { BEHIND_EVERY_KEY } from './tree-file.ts';
 
 /** A batch ends with so many values, or so many bytes of them. */
 const BATCH_VALUES = 256;
 const BATCH_BYTES = 1 << 20;
 const FIRST_KEY = Uint8Array.of(0);
-/** Behind every key. */
-const END = new Uint8Array(16).fill(0xff);
 /** A key of no tree: what the write-ahead log knows it by, which is gone when this runs. */
 const LOG_KEY = Buffer.from('\0log', 'latin1');
 
@@ -84,7 +83,7 @@ async function copyTree(
 function readBatch(kv: LmdbKv, start: Uint8Array): Sealed[] {
   const batch: Sealed[] = [];
   let bytes = 0;
-  kv.scan(start, END, (key, value) => {
+  kv.scan(start, BEHIND_EVERY_KEY, (key, value) => {
     batch.push({ key: Buffer.from(key), value: Buffer.from(value) });
     bytes += value.length;
     return batch.length < BATCH_VALUES && bytes < BATCH_BYTES;

@@ -1,9 +1,13 @@
 //! Keys from files, and their rotation. Key material never reaches JavaScript: paths go in, and what is sealed comes out.
 use crate::failed;
+use millrace_store::{KeySearch, SearchProgress, Searched};
 use millrace_vault::{KeyRing, RotationError, Vault};
-use napi::Result;
-use napi::bindgen_prelude::Buffer;
+use napi::bindgen_prelude::{AsyncTask, Buffer};
+use napi::{Env, Result, Task};
 use napi_derive::napi;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 /// The key ring of a store, as its superblock holds it.
@@ -102,4 +106,101 @@ pub fn drop_epochs(key_file: String, ring: KeyRingView) -> Result<Buffer> {
     let vault = read_vault(&key_file, Some(&ring))?;
     let sealed = vault.ring_of_current_epoch(&*read_key(&key_file)?, ring.uuid.as_bytes());
     Ok(sealed.map_err(|_| failed("the key has changed meanwhile"))?.into())
+}
+
+/// Remembers a store's keys until it is forgotten, to search for them where none may be any more.
+#[napi]
+#[derive(Debug)]
+pub struct KeyWitness {
+    search: Arc<KeySearch>,
+    progress: Arc<SearchProgress>,
+}
+
+#[napi]
+impl KeyWitness {
+    /// Reads the key of a store and, with its ring, all that come from it, and the keys of further files.
+    #[napi(constructor)]
+    pub fn new(key_file: String, ring: Option<KeyRingView>, others: Vec<String>) -> Result<Self> {
+        let mut search = KeySearch::default();
+        let vault = read_vault(&key_file, ring.as_ref())?;
+        vault.each_key(|name, key| search.add(name, key));
+        for file in [key_file].iter().chain(&others) {
+            search.add("the key itself", &*read_key(file)?);
+        }
+        Ok(Self { search: Arc::new(search), progress: Arc::default() })
+    }
+
+    /// How many keys are looked for.
+    #[napi]
+    pub fn keys(&self) -> u32 {
+        self.search.keys() as u32
+    }
+
+    /// Files that were searched so far, and bytes of them.
+    #[napi]
+    pub fn progress(&self) -> Vec<f64> {
+        // ORDER: numbers for people.
+        [&self.progress.files, &self.progress.bytes]
+            .map(|number| number.load(Ordering::Relaxed) as f64)
+            .to_vec()
+    }
+
+    /// Look for the keys in every file below a directory.
+    #[napi(ts_return_type = "Promise<SearchReport>")]
+    pub fn search(&mut self, directory: String, threads: u32) -> AsyncTask<SearchTask> {
+        self.progress = Arc::default();
+        AsyncTask::new(SearchTask {
+            search: self.search.clone(),
+            progress: self.progress.clone(),
+            directory: directory.into(),
+            threads,
+        })
+    }
+
+    /// Wipe the keys. A search that is under way keeps them until it ends.
+    #[napi]
+    pub fn forget(&mut self) {
+        self.search = Arc::default();
+    }
+}
+
+/// What a search for keys found.
+#[napi(object)]
+#[derive(Debug)]
+pub struct SearchReport {
+    /// Files that were read.
+    pub files: f64,
+    /// Bytes of them.
+    pub bytes: f64,
+    /// "name: path" of each key that was found, in order.
+    pub found: Vec<String>,
+}
+
+/// A search for keys on its way.
+#[derive(Debug)]
+pub struct SearchTask {
+    search: Arc<KeySearch>,
+    progress: Arc<SearchProgress>,
+    directory: PathBuf,
+    threads: u32,
+}
+
+impl Task for SearchTask {
+    type Output = Searched;
+    type JsValue = SearchReport;
+
+    fn compute(&mut self) -> Result<Searched> {
+        self.search
+            .run(&self.directory, self.threads as usize, &self.progress)
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    fn resolve(&mut self, _env: Env, searched: Searched) -> Result<SearchReport> {
+        let told = searched.found.iter().map(|key| format!("{}: {}", key.name, key.path.display()));
+        Ok(SearchReport {
+            files: searched.files as f64,
+            bytes: searched.bytes as f64,
+            found: told.collect(),
+        })
+    }
 }

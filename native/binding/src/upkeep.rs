@@ -1,7 +1,10 @@
 //! Checking the chunks of a store, or sealing them anew, on threads of Node's own pool.
 use crate::{engine, failed};
 use millrace_layout::CHUNK_ID_BYTES;
-use millrace_store::{Flaw, Progress, Reference, References, Reseal, ResealProgress, Scrub};
+use millrace_store::{
+    Census, EpochChunks, Flaw, Progress, Reference, References, Reseal, Scrub, Unopened,
+    UnopenedChunk, WalkProgress,
+};
 use millrace_vault::ChunkId;
 use napi::bindgen_prelude::{AsyncTask, Uint32Array};
 use napi::{Env, Result, Task};
@@ -168,34 +171,55 @@ impl Task for ScrubTask {
     }
 }
 
-/// The chunks of an engine's store, to be sealed under the key of the current epoch.
+/// How far a walk through all chunks is: chunks of the store, chunks that were looked at so far, and bytes.
+fn walked(progress: &WalkProgress) -> Vec<f64> {
+    // ORDER: numbers for people.
+    [&progress.total, &progress.done, &progress.bytes]
+        .map(|number| number.load(Ordering::Relaxed) as f64)
+        .to_vec()
+}
+
+fn flaws(unopened: &Unopened) -> Vec<ChunkFlaw> {
+    let flaw_of = |chunk: &UnopenedChunk| {
+        let (flaw, reason) = words(chunk.flaw);
+        ChunkFlaw { id: chunk.id.hex(), plain_bytes: 0, flaw, reason }
+    };
+    unopened.named.iter().map(flaw_of).collect()
+}
+
+/// All chunks of an engine's store: to be counted, or sealed under the key of the current epoch.
 #[napi]
 #[derive(Debug)]
-pub struct ChunkReseal {
+pub struct AllChunks {
     engine: u32,
-    progress: Arc<ResealProgress>,
+    progress: Arc<WalkProgress>,
 }
 
 #[napi]
-impl ChunkReseal {
+impl AllChunks {
     /// Nothing is done yet.
     #[napi(constructor)]
     pub fn new(engine: u32) -> Self {
         Self { engine, progress: Arc::default() }
     }
 
-    /// Chunks of the store, chunks that were looked at so far, and bytes that were sealed anew.
+    /// Chunks of the store, chunks that were looked at so far, and bytes that were worked on.
     #[napi]
     pub fn progress(&self) -> Vec<f64> {
-        // ORDER: numbers for people.
-        let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed) as f64;
-        vec![read(&self.progress.total), read(&self.progress.done), read(&self.progress.bytes)]
+        walked(&self.progress)
     }
 
     /// Seal what earlier keys have sealed anew, on so many threads.
     #[napi(ts_return_type = "Promise<ResealReport>")]
-    pub fn run(&self, threads: u32) -> AsyncTask<ResealTask> {
+    pub fn reseal(&self, threads: u32) -> AsyncTask<ResealTask> {
         AsyncTask::new(ResealTask { engine: self.engine, progress: self.progress.clone(), threads })
+    }
+
+    /// Authenticate the head of each under the key of its epoch, or, deep, all of it.
+    #[napi(ts_return_type = "Promise<CensusReport>")]
+    pub fn census(&self, threads: u32, deep: bool) -> AsyncTask<CensusTask> {
+        let progress = self.progress.clone();
+        AsyncTask::new(CensusTask { engine: self.engine, progress, threads, deep })
     }
 }
 
@@ -219,7 +243,7 @@ pub struct ResealReport {
 #[derive(Debug)]
 pub struct ResealTask {
     engine: u32,
-    progress: Arc<ResealProgress>,
+    progress: Arc<WalkProgress>,
     threads: u32,
 }
 
@@ -232,20 +256,75 @@ impl Task for ResealTask {
         let reseal =
             Reseal { vault: &engine.vault, store: engine.store(), progress: &self.progress };
         let done = reseal.run(self.threads as usize).map_err(store_failed)?;
-        let named = done.named.iter().map(|chunk| {
-            let (flaw, reason) = words(chunk.flaw);
-            ChunkFlaw { id: chunk.id.hex(), plain_bytes: 0, flaw, reason }
-        });
         Ok(ResealReport {
             resealed: done.resealed as f64,
             resealed_bytes: done.resealed_bytes as f64,
             current: done.current as f64,
-            unopened: done.unopened as f64,
-            named: named.collect(),
+            unopened: done.unopened.count as f64,
+            named: flaws(&done.unopened),
         })
     }
 
     fn resolve(&mut self, _env: Env, report: ResealReport) -> Result<ResealReport> {
+        Ok(report)
+    }
+}
+
+/// The chunks of one epoch.
+#[napi(object)]
+#[derive(Debug)]
+pub struct EpochCount {
+    /// The epoch.
+    pub epoch: u32,
+    /// Its chunks.
+    pub chunks: f64,
+    /// Bytes of their plaintext.
+    pub bytes: f64,
+}
+
+/// Under which keys chunks are sealed.
+#[napi(object)]
+#[derive(Debug)]
+pub struct CensusReport {
+    /// By epoch, in order.
+    pub epochs: Vec<EpochCount>,
+    /// Chunks that no key at hand opens.
+    pub unopened: f64,
+    /// The first of them; nobody knows how long they should be.
+    pub named: Vec<ChunkFlaw>,
+}
+
+/// A census on its way.
+#[derive(Debug)]
+pub struct CensusTask {
+    engine: u32,
+    progress: Arc<WalkProgress>,
+    threads: u32,
+    deep: bool,
+}
+
+impl Task for CensusTask {
+    type Output = CensusReport;
+    type JsValue = CensusReport;
+
+    fn compute(&mut self) -> Result<CensusReport> {
+        let engine = engine(self.engine)?;
+        let census =
+            Census { vault: &engine.vault, store: engine.store(), progress: &self.progress };
+        let counted = census.run(self.threads as usize, self.deep).map_err(store_failed)?;
+        let count = |(&epoch, found): (&u32, &EpochChunks)| EpochCount {
+            epoch,
+            chunks: found.chunks as f64,
+            bytes: found.bytes as f64,
+        };
+        Ok(CensusReport {
+            epochs: counted.epochs.iter().map(count).collect(),
+            unopened: counted.unopened.count as f64,
+            named: flaws(&counted.unopened),
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, report: CensusReport) -> Result<CensusReport> {
         Ok(report)
     }
 }

@@ -1,11 +1,13 @@
 //! Where chunk objects live. One trait; a directory is the embedded implementation.
 
 mod cache;
+mod census;
 mod directory;
 mod entry;
 mod faults;
 mod guarded;
 mod kept;
+mod key_search;
 mod kill;
 mod object;
 mod references;
@@ -13,17 +15,21 @@ mod reseal;
 mod scrub;
 mod sweep;
 mod sync;
+mod walk;
 
 pub use cache::{HandleCache, OpenChunk, ReadError};
+pub use census::{Census, Counted, EpochChunks};
 pub use directory::DirectoryStore;
 pub use faults::{faulty, with_faults};
 pub use guarded::GuardedStore;
 pub use kept::Kept;
+pub use key_search::{FoundKey, KeySearch, SearchProgress, Searched};
 pub use kill::{KILL_POINTS, KillPoint, kills, pass};
 pub use references::{Reference, References};
-pub use reseal::{Reseal, ResealProgress, Resealed, UnopenedChunk};
+pub use reseal::{Reseal, Resealed};
 pub use scrub::{DamagedChunk, Flaw, Progress, Scrub, Scrubbed};
 pub use sweep::{Sweep, Swept};
+pub use walk::{Unopened, UnopenedChunk, WalkProgress};
 
 use millrace_vault::ChunkId;
 use std::io::IoSlice;

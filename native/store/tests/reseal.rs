@@ -2,8 +2,8 @@
 mod support;
 
 use millrace_store::{
-    ChunkStore, DirectoryStore, Flaw, Progress, Reference, References, Reseal, ResealProgress,
-    Resealed, Scrub, faulty,
+    Census, ChunkStore, DirectoryStore, EpochChunks, Flaw, Progress, Reference, References, Reseal,
+    Resealed, Scrub, WalkProgress, faulty,
 };
 use millrace_vault::{Header, KeyRing, Vault};
 use std::path::{Path, PathBuf};
@@ -32,15 +32,25 @@ fn path_of(root: &Path, sample: &Sample) -> PathBuf {
 }
 
 fn reseal(vault: &Vault, store: &dyn ChunkStore, threads: usize) -> Result<Resealed, i32> {
-    let progress = ResealProgress::default();
+    let progress = WalkProgress::default();
     let done = Reseal { vault, store, progress: &progress }.run(threads);
     if let Ok(done) = &done {
         // ORDER: the threads have ended.
         let [total, seen] = [&progress.total, &progress.done].map(|n| n.load(Ordering::Relaxed));
-        assert_eq!((total, seen), (total, done.resealed + done.current + done.unopened));
+        assert_eq!((total, seen), (total, done.resealed + done.current + done.unopened.count));
         assert_eq!(progress.bytes.load(Ordering::Relaxed), done.resealed_bytes);
     }
     done
+}
+
+fn census(vault: &Vault, store: &dyn ChunkStore) -> (Vec<(u32, EpochChunks)>, u64) {
+    let count = |deep| {
+        let progress = WalkProgress::default();
+        Census { vault, store, progress: &progress }.run(2, deep).unwrap()
+    };
+    let (shallow, deep) = (count(false), count(true));
+    assert_eq!((&shallow.epochs, shallow.unopened.count), (&deep.epochs, deep.unopened.count));
+    (shallow.epochs.into_iter().collect(), shallow.unopened.count)
 }
 
 /// How many of the samples do not open.
@@ -73,8 +83,15 @@ fn everything_is_sealed_under_the_current_key_once() {
         store.put(&fresh.id, &fresh.object()).unwrap();
         assert_eq!(damaged(&second, &store, &samples), 0);
         assert_eq!(damaged(&alone, &store, &samples), samples.len() as u64);
+        let bytes = LENGTHS.iter().sum::<usize>() as u64;
+        let (old, new) = (EpochChunks { chunks: 7, bytes }, EpochChunks { chunks: 1, bytes: 5000 });
+        assert_eq!(census(&second, &store), (vec![(1, old), (2, new)], 0));
+        assert_eq!(census(&alone, &store), (vec![(2, new)], 7));
         let done = reseal(&second, &store, 3).unwrap();
-        assert_eq!((done.resealed, done.current, done.unopened), (samples.len() as u64, 1, 0));
+        assert_eq!(
+            (done.resealed, done.current, done.unopened.count),
+            (samples.len() as u64, 1, 0)
+        );
         assert_eq!(done.resealed_bytes, LENGTHS.iter().sum::<usize>() as u64);
         for sample in &samples {
             // What the second epoch would have written itself, byte by byte.
@@ -103,8 +120,11 @@ fn what_does_not_open_stays_as_it_is_and_is_named() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     let done = reseal(&second, &store, 2).unwrap();
-    assert_eq!((done.resealed, done.unopened), (samples.len() as u64 - 1, 1));
-    assert_eq!((done.named[0].id, done.named[0].flaw), (samples[3].id, Flaw::Damaged));
+    assert_eq!((done.resealed, done.unopened.count), (samples.len() as u64 - 1, 1));
+    assert_eq!(
+        (done.unopened.named[0].id, done.unopened.named[0].flaw),
+        (samples[3].id, Flaw::Damaged)
+    );
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
 
@@ -115,8 +135,8 @@ fn an_epoch_whose_key_is_gone_is_named() {
     let store = DirectoryStore::open(directory.path()).unwrap();
     let samples = stored(&store, &first);
     let done = reseal(&alone, &store, 1).unwrap();
-    assert_eq!(done.unopened, samples.len() as u64);
-    assert!(done.named.iter().all(|chunk| chunk.flaw == Flaw::Epoch(1)));
+    assert_eq!(done.unopened.count, samples.len() as u64);
+    assert!(done.unopened.named.iter().all(|chunk| chunk.flaw == Flaw::Epoch(1)));
 }
 
 #[test]
