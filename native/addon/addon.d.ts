@@ -13,6 +13,20 @@ export declare class AllChunks {
   census(threads: number, deep: boolean): Promise<CensusReport>
 }
 
+/** One collection: from its making on, the store remembers what is put and what is found present, until it ends. */
+export declare class ChunkCollection {
+  /** Begins one over the store of an engine; fails while another one runs. */
+  constructor(engineId: number)
+  /** Have the sweep leave these chunks alone: eight words each. */
+  keep(words: Uint32Array): void
+  /** Delete what is not kept and older than a grace period. */
+  sweep(graceSeconds: number, dryRun: boolean): Promise<SweepReport>
+  /** Have the sweep end soon, as a failed one. */
+  cancel(): void
+  /** The collection is over; no sweep of it may run. Ending twice does nothing. */
+  end(): void
+}
+
 /** The chunks that a tree refers to: collected first, then held against the store. */
 export declare class ChunkReferences {
   /** None yet, for the store of an engine. */
@@ -248,6 +262,12 @@ export interface ResealReport {
  * key before, "too many epochs" when objects of as many epochs are in it as a ring can hold.
  */
 export declare function rotateKey(keyFile: string, ring: KeyRingView | undefined | null, uuid: string, newKeyFile: string): Buffer
+
+/**
+ * Every record that can still be read, in blocks: bytes of the key u16, bytes of the value u32, key, value. A key may
+ * come twice; the first is the newer one. Memory: all records.
+ */
+export declare function salvagePages(path: string, metas?: Uint8Array | undefined | null): Array<Buffer>
 
 /** What a scrub found. */
 export interface ScrubReport {

@@ -88,6 +88,18 @@ test('a power loss between the two names leaves the old tree, which needs no anc
     assertAll(await sealedIn(file, OTHER_BOOT), sealer);
   }));
 
+test('the place in the write-ahead log stays as it is, for it is not sealed', () =>
+  inDirectory(async (file) => {
+    const sealer = new TestSealer();
+    await fill(file, sealer);
+    const [log, position] = [Buffer.from('\0log', 'latin1'), Buffer.from('position')];
+    const kv = await LmdbKv.open({ path: file });
+    kv.transact(() => kv.put(log, position));
+    await kv.close();
+    assert.equal(await resealTree(file, sealer, () => {}), undefined);
+    assert.deepEqual((await sealedIn(file)).get(log.toString('latin1')), position);
+  }));
+
 test('what an earlier attempt has left is in nobody’s way', () =>
   inDirectory(async (file) => {
     const sealer = new TestSealer();

@@ -13,7 +13,7 @@ import { BEHIND_EVERY_KEY } from './tree-file.ts';
 const BATCH_VALUES = 256;
 const BATCH_BYTES = 1 << 20;
 const FIRST_KEY = Uint8Array.of(0);
-/** A key of no tree: what the write-ahead log knows it by, which is gone when this runs. */
+/** Not sealed: up to which position of the write-ahead log the file has everything (engine/kv/buffered-kv.ts). */
 const LOG_KEY = Buffer.from('\0log', 'latin1');
 
 interface Sealed {
@@ -22,7 +22,8 @@ interface Sealed {
 }
 
 /**
- * Seals every value of a tree anew, durably. The tree is open nowhere, and has no write-ahead log.
+ * Seals every value of a tree anew, durably. The tree is open nowhere, and its write-ahead log is
+ * removed; afterwards that is so durably.
  * Yields the key of a value that does not open, in hexadecimal digits; nothing is changed then.
  *
  * The file that takes the tree's place is whole and durable before; the tree's anchor goes first,
@@ -95,7 +96,10 @@ function readBatch(kv: LmdbKv, start: Uint8Array): Sealed[] {
 function writeBatch(kv: LmdbKv, batch: readonly Sealed[], sealer: Sealer): string | undefined {
   return kv.transact(() => {
     for (const { key, value } of batch) {
-      if (key.equals(LOG_KEY)) continue;
+      if (key.equals(LOG_KEY)) {
+        kv.put(key, value);
+        continue;
+      }
       const opened = sealer.open(key, value);
       if (opened === undefined) return key.toString('hex');
       // What was opened is valid until the next call of the sealer only.

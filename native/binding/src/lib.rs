@@ -9,8 +9,8 @@
 pub mod collection;
 pub mod digest;
 pub mod front;
-pub mod pages;
 pub mod keys;
+pub mod pages;
 mod registry;
 pub mod upkeep;
 

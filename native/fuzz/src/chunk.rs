@@ -33,6 +33,9 @@ impl ChunkStore for Object {
     fn put(&self, _: &ChunkId, _: &[IoSlice<'_>]) -> Result<Put, i32> {
         Err(libc::EROFS)
     }
+    fn replace(&self, _: &ChunkId, _: &[IoSlice<'_>]) -> Result<(), i32> {
+        Err(libc::EROFS)
+    }
     fn has(&self, _: &ChunkId) -> Result<bool, i32> {
         Ok(true)
     }

@@ -45,6 +45,11 @@ impl ChunkStore for GuardedStore {
         self.below.put(id, object)
     }
 
+    fn replace(&self, id: &ChunkId, object: &[IoSlice<'_>]) -> Result<(), i32> {
+        self.kept.keep(id);
+        self.below.replace(id, object)
+    }
+
     fn has(&self, id: &ChunkId) -> Result<bool, i32> {
         self.kept.keep(id);
         self.below.has(id)
