@@ -33,6 +33,13 @@ const SENTENCES: Readonly<Record<Level, readonly string[]>> = {
   power: ['marks-durable:1', 'chunk-delete:1', 'chunk-deleted:3', 'sweep-ended:1'],
 };
 
+/** Steps of one program; what it did is told when a step fails. */
+async function workOf(actor: Actor): Promise<void> {
+  await actor.work(STEPS).catch((error: Error) => {
+    throw new Error(`${error.message}\n${actor.trace}`);
+  });
+}
+
 /** A store, and two programs that know what it must hold. */
 class Ground {
   readonly base: string;
@@ -77,7 +84,7 @@ class Ground {
     await this.mount.remount();
     this.#enter();
     for (let round = 0; round < ROUNDS_MAX && this.#isAlive; round++) {
-      const work = Promise.all(this.#actors.map((actor) => actor.work(STEPS)));
+      const work = Promise.all(this.#actors.map((actor) => workOf(actor)));
       await Promise.all([work, this.#collect()]);
     }
     assert.equal(this.mount.child.signalCode, 'SIGKILL', `${sentence} was never passed`);

@@ -4,7 +4,7 @@ use millrace_pages::{FLAWS_MAX, survey_and_read};
 use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Bytes of the longest key.
 const KEY_BYTES_MAX: usize = 511;
@@ -26,7 +26,7 @@ pub(crate) fn run(data: &[u8]) {
     });
 }
 
-fn check(path: &PathBuf, metas: Option<&[u8]>, data: &[u8]) {
+fn check(path: &Path, metas: Option<&[u8]>, data: &[u8]) {
     let (mut records, mut bytes) = (0, 0);
     let found = survey_and_read(path, metas, &mut |key, value| {
         assert!((1..=KEY_BYTES_MAX).contains(&key.len()));
