@@ -91,6 +91,15 @@ export class Forgetting {
     if (drop.length > 0) this.#drop(drop);
   }
 
+  /** Gives up closed inodes that nobody can open again. */
+  dropForgotten(): void {
+    const drop: OpenInode[] = [];
+    for (const open of this.#slots.all()) {
+      if (open.forgotten && open.openers === 0) drop.push(open);
+    }
+    this.#drop(drop);
+  }
+
   /** Has the data workers forget inodes that nobody has open, then gives their slots back. */
   #drop(inodes: readonly OpenInode[]): void {
     for (const open of inodes) {

@@ -44,8 +44,8 @@ export interface GarbageCollectorParts {
   slots: Slots;
   owners: Owners;
   barriers: Barriers;
-  /** Has files deleted that have no name and that nobody holds, slots of closed ones given up. In a turn. */
-  dropClosed(): void;
+  /** Has files that have no name and that nobody holds deleted, soon. Not within a turn. */
+  dropForgotten(): void;
   /** Deletes a bounded part of what such files leave; true: there is more to do. */
   reclaimSome(): boolean;
   /** Calls back when no copy runs that runs now. */
@@ -160,7 +160,7 @@ export class GarbageCollector {
       isCancelled: false,
     };
     this.#run = run;
-    this.#parts.dropClosed();
+    this.#parts.dropForgotten();
     this.#fence(run, () => {
       run.phase = 'clearing';
       this.#parts.wake();

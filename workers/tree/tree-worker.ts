@@ -147,7 +147,7 @@ export class TreeWorker implements ControlHost {
       ...parts,
       commands,
       barriers,
-      dropClosed: () => turn.runAlone(() => forgetting.dropClosed(true)),
+      dropForgotten: () => turn.runAlone(() => forgetting.dropForgotten()),
       reclaimSome: () => forgetting.reclaimSome(),
       afterCopies: (done) => copying.afterRunning(done),
       begin: options.beginCollection ?? cannotCollect,
