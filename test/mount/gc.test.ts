@@ -14,9 +14,12 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { ask } from '../../bin/order-socket.ts';
 import { findServing } from '../../bin/serving-record.ts';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import type { SweepReport } from '../../engine/native.ts';
+import { KEY } from '../../engine/tree/keys.ts';
 import { mountTest } from '../support/family.ts';
 import { eventually, type Mount, runMillrace, withMount } from '../support/mount.ts';
 import { Draws, testSeed } from '../support/random.ts';
@@ -324,5 +327,70 @@ mountTest('programs that write what was just deleted lose nothing to collections
     await collect(mount);
     assert.equal(await mount.umount(), 0, mount.stderr());
     assert.equal(await fsckIsClean(mount), 0, `${context}garbage is left`);
+  });
+});
+
+mountTest('nothing is deleted while a record of content cannot be read', async () => {
+  await withServed([], async (mount) => {
+    const at = (name: string): string => join(mount.dir, name);
+    await writeFile(at('damaged'), randomBytes(5000));
+    await writeFile(at('garbage'), randomBytes(5000));
+    assert.equal(await mount.umount(), 0, mount.stderr());
+    const kv = await LmdbKv.open({ path: join(mount.storeDir, 'tree', 'data.mdb') });
+    kv.transact((transaction) => {
+      const records: [Buffer, Buffer][] = [];
+      kv.scan(Uint8Array.of(KEY.REGION), Uint8Array.of(KEY.REGION + 1), (key, value) => {
+        records.push([Buffer.from(key), Buffer.from(value)]);
+        return true;
+      });
+      assert.equal(records.length, 2);
+      const [key, value] = records[0] as [Buffer, Buffer];
+      value[value.length - 1] = (value.at(-1) as number) ^ 1;
+      transaction.put(key, value);
+    });
+    await kv.close();
+    await mount.remount();
+    await rm(at('garbage'));
+    const before = objectsOf(mount.storeDir);
+    assert.equal(before.length, 2);
+    const refused = await runMillrace(['gc', '--store', mount.storeDir]);
+    assert.equal(refused.status, 1);
+    assert.match(refused.stderr, /cannot be read.*nothing was deleted[\s\S]*next: .*fsck/);
+    assert.deepEqual(objectsOf(mount.storeDir), before);
+    const { gc } = JSON.parse(await readFile(at('.millrace/status'), 'utf8'));
+    assert.match(gc.last.failure, /nothing was deleted/);
+    // What made it fail is gone: the next one succeeds.
+    await rm(at('damaged'));
+    assert.equal((await collect(mount)).deleted, 2);
+  });
+});
+
+mountTest('an unmount waits for no collection, and collections wait for one another', async () => {
+  const seed = testSeed();
+  const draws = new Draws(seed);
+  await withServed([], async (mount) => {
+    const at = (name: string): string => join(mount.dir, name);
+    let kept = Buffer.alloc(0);
+    for (let round = 0; round < 4; round++) {
+      kept = randomBytes(70_000);
+      for (let n = 0; n < 60; n++) await writeFile(at(`${n}`), randomBytes(5000 + n));
+      for (let n = 0; n < 60; n++) await rm(at(`${n}`));
+      await writeFile(at('kept'), kept);
+      const asked = [collect(mount), collect(mount), collect(mount)];
+      const ended = Promise.allSettled(asked);
+      await pause(draws.below(60));
+      assert.equal(await mount.umount(), 0, `seed ${seed}: ${mount.stderr()}`);
+      for (const outcome of await ended) {
+        if (outcome.status === 'fulfilled') continue;
+        assert.match(String(outcome.reason), /the mount (ends|has ended)|does not answer/);
+      }
+      await fsckIsClean(mount);
+      await mount.remount();
+      assert.ok(await eventually(() => findServing(mount.storeDir) !== undefined, 30_000));
+      assert.ok((await readFile(at('kept'))).equals(kept));
+    }
+    const both = await Promise.all([collect(mount), collect(mount)]);
+    assert.equal(both[1].deleted, 0);
+    assert.equal(objectsOf(mount.storeDir).length, 1);
   });
 });
