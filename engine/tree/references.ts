@@ -37,13 +37,14 @@ export class ReferenceScan {
     return this.#range === undefined;
   }
 
-  /** Goes on for about so many milliseconds: 0, or EIO when a region cannot be read. */
+  /** Goes on for about so many milliseconds, and by some regions at least: 0, or EIO when one cannot be read. */
   work(limitMs: number): Errno {
     const end = performance.now() + limitMs;
     let errno = 0;
-    while (errno === 0 && this.#range !== undefined && performance.now() < end) {
+    do {
+      if (this.#range === undefined) return 0;
       errno = this.#some(this.#range);
-    }
+    } while (errno === 0 && performance.now() < end);
     return errno;
   }
 

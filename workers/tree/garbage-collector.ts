@@ -38,12 +38,12 @@ export interface CollectionOrder {
 
 /** What a {@link GarbageCollector} is made of. */
 export interface GarbageCollectorParts {
-  commands: Commands;
-  kv: Kv;
+  commands: Pick<Commands, 'quiesce'>;
+  kv: Pick<Kv, 'sync'>;
   tree: Tree;
-  slots: Slots;
-  owners: Owners;
-  barriers: Barriers;
+  slots: Pick<Slots, 'all'>;
+  owners: Pick<Owners, 'expect' | 'tell'>;
+  barriers: Pick<Barriers, 'open'>;
   /** Has files that have no name and that nobody holds deleted, soon. Not within a turn. */
   dropForgotten(): void;
   /** Deletes a bounded part of what such files leave; true: there is more to do. */
