@@ -18,10 +18,12 @@ import {
   type Rotation,
   type Superblock,
 } from './store/superblock.ts';
+import { refuseWhileKept, removeRebuilt } from './tree-rebuild.ts';
 import {
   type OpenStore,
   requireTree,
   type StoreAndKey,
+  treeFileOf,
   treeRefused,
   withUnmountedStore,
 } from './unmounted-store.ts';
@@ -63,7 +65,7 @@ export interface Rewritten extends ResealReport {
  *
  * Throws MillraceError: as `storeNamespaces`; KEY_WRONG when the new key was one of the store's
  * before; LIMIT when it has objects of too many epochs; STORE_DAMAGED when a value of the tree does
- * not open, and then no key is forgotten.
+ * not open, or a damaged tree is kept, and then no key is forgotten.
  */
 export async function rotateKey(options: RotationOptions): Promise<RotationReport> {
   const { store, newKeyFile, rewrite } = options;
@@ -162,6 +164,10 @@ function rewriteStore(
       return { values: 0, resealed: 0, resealedBytes: 0, current: 0, unopened: 0, named: [] };
     }
     requireTree(store);
+    const treeFile = treeFileOf(store);
+    // What a repair keeps or leaves behind would open with the keys that are to be forgotten.
+    refuseWhileKept(treeFile);
+    removeRebuilt(treeFile);
     const outcome = await run<ResealOutcome | UpkeepFailure>(
       (parts) => ({ role: 'reseal', ...parts, threads: availableParallelism() }),
       onProgress,

@@ -75,9 +75,10 @@ export async function shredStore(options: ShredOptions): Promise<ShredReport> {
   const { store, keyFile, isDestroyed } = options;
   const found = await readShreddable(store);
   const isResumed = found.shredding !== undefined;
-  if (isResumed && isDestroyed(keyFile)) return finish(options, found);
   const oldKeyFiles = options.oldKeyFiles.filter((file) => !isResumed || !isDestroyed(file));
+  // Nobody's file is destroyed by a slip of the pen.
   checkOldKeys(found, oldKeyFiles);
+  if (isResumed && isDestroyed(keyFile)) return finish(options, found);
   // What was destroyed before was asked for, and is not there to be recognised any more.
   const oldKeysGone = options.oldKeysGone || isResumed;
   const rest = { ...options, oldKeyFiles, oldKeysGone };

@@ -1,6 +1,8 @@
 /** Rows about what Millrace itself brings: the addon, the store's disk, the key. */
 import { existsSync, statfsSync } from 'node:fs';
 import path from 'node:path';
+import { MillraceError } from '../../engine/errors.ts';
+import { readSuperblock } from '../../engine/store/superblock.ts';
 import { failureParts } from '../failure.ts';
 import { ensureKeyFile, storeExists } from '../key-file.ts';
 import { mountOf } from '../mount-table.ts';
@@ -44,6 +46,17 @@ function storeRow(store: string): DoctorRow {
   };
 }
 
+/** Why no key is of use any more; undefined where one is. */
+async function shreddedRow(store: string): Promise<DoctorRow | undefined> {
+  try {
+    await readSuperblock(store);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof MillraceError) || error.code !== 'KEY_SHREDDED') return undefined;
+    return { name: 'key', state: 'fail', detail: error.message, advice: error.hint };
+  }
+}
+
 function keyRow(store: string, keyFile: string): DoctorRow {
   if (!existsSync(keyFile) && !storeExists(store)) {
     return { name: 'key', state: 'absent', detail: keyFile, advice: 'the first mount makes it' };
@@ -59,5 +72,7 @@ function keyRow(store: string, keyFile: string): DoctorRow {
 
 /** Rows about the addon, the store and its key. Creates nothing. */
 export async function storeRows(places: { store: string; keyFile: string }): Promise<DoctorRow[]> {
-  return [await addonRow(), storeRow(places.store), keyRow(places.store, places.keyFile)];
+  const { store, keyFile } = places;
+  const key = (await shreddedRow(store)) ?? keyRow(store, keyFile);
+  return [await addonRow(), storeRow(store), key];
 }

@@ -61,9 +61,9 @@ export async function writeNew(directory: string, text: string): Promise<void> {
  */
 export async function replaceText(directory: string, text: string): Promise<void> {
   const path = join(directory, SUPERBLOCK_FILE);
+  const temporary = `${path}.${randomUUID()}`;
   try {
     await wipeLeftovers(directory);
-    const temporary = `${path}.${randomUUID()}`;
     await writeDurably(temporary, text);
     pass('superblock-rewritten');
     const before = await open(path, 'r+');
@@ -77,6 +77,7 @@ export async function replaceText(directory: string, text: string): Promise<void
       await before.close();
     }
   } catch (cause) {
+    await unlink(temporary).catch(() => {});
     throw io('write', directory, cause);
   }
 }

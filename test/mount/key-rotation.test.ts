@@ -263,6 +263,11 @@ mountTest('what does not open is not sealed anew, and no key is forgotten for it
     // Put right, it is read with the key of its epoch still.
     writeFileSync(path, victim!.bytes);
     await assertClean(store, keys[1]!);
+    const kept = join(store, 'tree', 'data.mdb-damaged');
+    writeFileSync(kept, 'values of an earlier epoch');
+    const refused = rotate(store, ['--key-file', keys[1]!, '--rewrite']);
+    await mustFail(refused, /a damaged tree is kept/);
+    rmSync(kept);
     const again = await mustSucceed(rotate(store, ['--key-file', keys[1]!, '--rewrite']));
     assert.deepEqual(again['epochs'], [2]);
   }),

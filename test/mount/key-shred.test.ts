@@ -87,6 +87,8 @@ mountTest('a key that is shredded is gone, and it is proven that it was the only
     mkdirSync(empty);
     await mustFail(runMillrace(['mount', empty, '--store', store, '--key-file', key]), SAID);
     assert.equal(existsSync(key), false);
+    const doctor = await runMillrace(['doctor', '--json', '--store', store, '--key-file', key]);
+    assert.match(doctor.stdout, SAID);
   }),
 );
 
@@ -152,7 +154,7 @@ mountTest('a key that is left in the store is found, and then nothing is proven'
 mountTest(
   'shredding that is killed at any step goes on, and the store opens at no time after',
   () =>
-    withStore(async ({ store, keys: [first, second], base }) => {
+    withStore(async ({ store, keys: [first, second, third], base }) => {
       await mustSucceed(
         keyCommand(['rotate', '--key-file', first, '--new-key-file', second], store),
       );
@@ -176,6 +178,11 @@ mountTest(
           const isBuried = 'shredded' in superblockOf(copy);
           if (point === 'superblock-rewritten:1') await assertClean(copy, second);
           else await mustFail(openWith(second, copy), /shredded on|being destroyed since/);
+          if (point === 'shred-key-gone:1') {
+            const slip = ['shred', '--yes', '--key-file', second, '--old-key-file', third];
+            await mustFail(keyCommand(slip, copy), /no key of an earlier epoch/);
+            assert.ok(existsSync(third));
+          }
           if (!isBuried) {
             const isGone = !existsSync(second) || readFileSync(second).every((byte) => byte === 0);
             const { status, stdout, stderr } = await keyCommand(words, copy);

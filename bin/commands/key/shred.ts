@@ -140,7 +140,10 @@ function afterLines({ search, opening, keyFilesLeft }: ShredReport): string[] {
     ...keyFilesLeft.map((file) => `after: ${file} is THERE STILL`),
   ];
   if (search === undefined) {
-    lines.push('after: the key was gone already, so nobody could search the store for it');
+    lines.push(
+      'after: the key file was gone or overwritten already, so the store was not searched for it',
+      '  next: if the key lies elsewhere, destroy it there',
+    );
     return lines;
   }
   const { files, bytes, keys, found } = search;
