@@ -51,13 +51,21 @@ export interface ShredReport {
   /** Names in the store's directory that are not Millrace's, and that it has not sealed. */
   readonly foreign: readonly string[];
   /** A search of all files of the store for all of the keys. Undefined: the key was gone already. */
-  readonly search: (SearchReport & { readonly keys: number }) | undefined;
+  readonly search: KeySearch | undefined;
   /** The code of the error that opening the store ends with now. */
   readonly opening: string;
   /** Key files that are there still. */
   readonly keyFilesLeft: readonly string[];
   /** Whether all of this shows that nothing opens any more. */
   readonly proven: boolean;
+}
+
+/** What a search for keys found. */
+export interface KeySearch extends SearchReport {
+  /** How many were looked for. */
+  readonly keys: number;
+  /** Why not all files could be read; undefined where they were. */
+  readonly failure: string | undefined;
 }
 
 /** Names in a store's directory. */
@@ -184,13 +192,19 @@ async function searchKeys(
   witness: KeyWitness,
   store: string,
   onProgress: (progress: UpkeepProgress) => void,
-): Promise<SearchReport & { keys: number }> {
+): Promise<KeySearch> {
+  const keys = witness.keys();
   const timer = setInterval(() => {
     const [files, bytes] = witness.progress();
     onProgress({ records: 0, chunks: files, chunksTotal: files, bytes });
   }, PROGRESS_MS);
   try {
-    return { keys: witness.keys(), ...(await witness.search(store, availableParallelism())) };
+    const report = await witness.search(store, availableParallelism());
+    return { keys, failure: undefined, ...report };
+  } catch (error) {
+    // The key is destroyed: what is known of that must be told all the same.
+    const failure = error instanceof Error ? error.message : String(error);
+    return { keys, failure, files: 0, bytes: 0, found: [] };
   } finally {
     clearInterval(timer);
   }
@@ -211,8 +225,9 @@ async function report(
   const foreign = (await readdir(store)).filter((name) => !OWN_NAMES.has(name)).sort();
   const keyFilesLeft = [keyFile, ...oldKeyFiles].filter((file) => existsSync(file));
   const opening = await openingOf(store);
-  const proven =
-    opening === 'KEY_SHREDDED' && keyFilesLeft.length === 0 && parts.search?.found.length === 0;
+  const { search } = parts;
+  const isFree = search !== undefined && search.failure === undefined && search.found.length === 0;
+  const proven = opening === 'KEY_SHREDDED' && keyFilesLeft.length === 0 && isFree;
   return { ...parts, foreign, opening, keyFilesLeft, proven };
 }
 

@@ -49,7 +49,7 @@ export declare class KeyWitness {
   keys(): number
   /** Files that were searched so far, and bytes of them. */
   progress(): Array<number>
-  /** Look for the keys in every file below a directory. */
+  /** Look for the keys in every file below a directory. Once: what it counts is not counted anew. */
   search(directory: string, threads: number): Promise<SearchReport>
   /** Wipe the keys. A search that is under way keeps them until it ends. */
   forget(): void

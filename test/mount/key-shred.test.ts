@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readFileSync,
   rmSync,
-  writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -38,6 +40,7 @@ function secrets(): Secret[] {
   ];
 }
 
+const NOTE_BYTES = 1_200_000_000;
 const SAID = /was shredded on .*: nothing can open it/;
 
 /** Neither key nor check nor ring is there. */
@@ -140,7 +143,10 @@ function openWith(keyFile: string, store: string): Promise<CommandResult> {
 mountTest('a key that is left in the store is found, and then nothing is proven', () =>
   withStore(async ({ store, keys: [key] }) => {
     copyFileSync(key, join(store, 'tree', 'a-backup'));
-    writeFileSync(join(store, 'note'), new Keys(EPOCH_KEYS[0]!).secrets()['chunk']!);
+    // At the end of so much that it is asked meanwhile how far the search is.
+    const note = openSync(join(store, 'note'), 'w');
+    writeSync(note, new Keys(EPOCH_KEYS[0]!).secrets()['chunk']!, 0, 32, NOTE_BYTES);
+    closeSync(note);
     const { status, stdout } = await keyCommand(['shred', '--yes', '--key-file', key], store);
     const report = JSON.parse(stdout);
     assert.deepEqual([status, report.proven, report.foreign], [1, false, ['note']]);

@@ -146,7 +146,11 @@ function afterLines({ search, opening, keyFilesLeft }: ShredReport): string[] {
     );
     return lines;
   }
-  const { files, bytes, keys, found } = search;
+  const { files, bytes, keys, found, failure } = search;
+  if (failure !== undefined) {
+    lines.push(`after: the store could not be searched for the key: ${failure}`);
+    return lines;
+  }
   const where = `${files} files of the store, ${formatBytes(bytes)}`;
   const what = `the key and all that come from it (${keys}), as bytes, hexadecimal and base64`;
   lines.push(`after: searched ${where}, for ${what}: ${found.length} found`);

@@ -6,8 +6,8 @@ use napi::bindgen_prelude::{AsyncTask, Buffer};
 use napi::{Env, Result, Task};
 use napi_derive::napi;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 /// The key ring of a store, as its superblock holds it.
@@ -112,7 +112,8 @@ pub fn drop_epochs(key_file: String, ring: KeyRingView) -> Result<Buffer> {
 #[napi]
 #[derive(Debug)]
 pub struct KeyWitness {
-    search: Arc<KeySearch>,
+    /// Shared methods alone: Node-API lends one value to one caller at a time when it may be changed.
+    search: Mutex<Arc<KeySearch>>,
     progress: Arc<SearchProgress>,
 }
 
@@ -127,13 +128,17 @@ impl KeyWitness {
         for file in [key_file].iter().chain(&others) {
             search.add("the key itself", &*read_key(file)?);
         }
-        Ok(Self { search: Arc::new(search), progress: Arc::default() })
+        Ok(Self { search: Mutex::new(Arc::new(search)), progress: Arc::default() })
+    }
+
+    fn searched(&self) -> MutexGuard<'_, Arc<KeySearch>> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many keys are looked for.
     #[napi]
     pub fn keys(&self) -> u32 {
-        self.search.keys() as u32
+        self.searched().keys() as u32
     }
 
     /// Files that were searched so far, and bytes of them.
@@ -145,12 +150,11 @@ impl KeyWitness {
             .to_vec()
     }
 
-    /// Look for the keys in every file below a directory.
+    /// Look for the keys in every file below a directory. Once: what it counts is not counted anew.
     #[napi(ts_return_type = "Promise<SearchReport>")]
-    pub fn search(&mut self, directory: String, threads: u32) -> AsyncTask<SearchTask> {
-        self.progress = Arc::default();
+    pub fn search(&self, directory: String, threads: u32) -> AsyncTask<SearchTask> {
         AsyncTask::new(SearchTask {
-            search: self.search.clone(),
+            search: self.searched().clone(),
             progress: self.progress.clone(),
             directory: directory.into(),
             threads,
@@ -159,8 +163,8 @@ impl KeyWitness {
 
     /// Wipe the keys. A search that is under way keeps them until it ends.
     #[napi]
-    pub fn forget(&mut self) {
-        self.search = Arc::default();
+    pub fn forget(&self) {
+        *self.searched() = Arc::default();
     }
 }
 

@@ -83,3 +83,12 @@ fn a_key_is_found_in_a_name_and_everything_that_is_read_is_counted() {
     assert_eq!((found.files, found.bytes), (2, 3_000_000));
     assert_eq!(found.found, [FoundKey { name: "this".into(), path: HEX.into() }]);
 }
+
+#[test]
+fn what_cannot_be_read_was_not_searched() {
+    let directory = Directory::new("missing");
+    let mut search = KeySearch::default();
+    search.add("this", &KEY);
+    let missing = directory.path().join("missing");
+    assert!(search.run(&missing, 1, &SearchProgress::default()).is_err());
+}
