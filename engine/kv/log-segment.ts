@@ -264,10 +264,15 @@ export class FoundSegment {
   /** Whether something at or behind `at` says that record `sequence` was written whole. */
   #isPromised(at: number, sequence: number, isSameBoot: boolean): boolean {
     const bytes = this.#bytes;
+    let looked = 0;
     for (let other = at; other + HEAD_BYTES <= bytes.length; other++) {
       if (bytes.readUInt32LE(other) !== this.generation) continue;
       const found = bytes.readUInt32LE(other + 4);
-      if (found < sequence || this.#endOf(other, found) === undefined) continue;
+      if (found < sequence) continue;
+      // Records do not lie in one another: what looks like so many was made to keep its reader busy.
+      looked += Math.min(bytes.readUInt32LE(other + 12), RECORD_BYTES_MAX);
+      if (looked > 2 * bytes.length + RECORD_BYTES_MAX) return true;
+      if (this.#endOf(other, found) === undefined) continue;
       if (isSameBoot || bytes.readUInt32LE(other + 8) > sequence) return true;
     }
     return false;

@@ -9,8 +9,10 @@ mod command;
 mod directory;
 mod guard;
 mod init;
+mod keyring;
 mod pages;
 mod records;
+
 mod session;
 #[expect(dead_code, reason = "the tests of the engine use the rest")]
 #[path = "../../core/tests/support/mod.rs"]
@@ -40,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "command", run: command::run, seeds: command::seeds },
     Target { name: "pages", run: pages::run, seeds: pages::seeds },
     Target { name: "chunk", run: chunk::run, seeds: chunk::seeds },
+    Target { name: "keyring", run: keyring::run, seeds: keyring::seeds },
     Target { name: "value", run: value::run, seeds: value::seeds },
 ];
 
