@@ -28,6 +28,7 @@ const KEY_BYTES: Readonly<Record<number, number>> = {
   [KEY.ORPHAN]: 9,
   [KEY.NAMESPACE]: 1 + NAME_HASH_BYTES,
   [KEY.COUNTERS]: 1,
+  [KEY.FEATURES]: 1,
 };
 const FORGED = 'is not authentic';
 const UNKNOWN = 'cannot be understood';

@@ -9,7 +9,10 @@
  * 'o' inode u64                  an inode that no name leads to
  * 'n' name-hash[16]              a namespace
  * 's'                            counters
+ * 'f'                            features
  * ```
+ *
+ * 'h' and 'p' are set aside: see "Snapshots" in ARCHITECTURE.md.
  */
 
 /** First byte of each kind of key. */
@@ -21,6 +24,7 @@ export const KEY = {
   ORPHAN: 0x6f,
   NAMESPACE: 0x6e,
   COUNTERS: 0x73,
+  FEATURES: 0x66,
 } as const;
 
 /** Bytes of a keyed hash of a name. */
@@ -52,7 +56,7 @@ function u64At(key: Uint8Array, offset: number): number {
   return high * TWO_32 + low;
 }
 
-/** The number that follows the first byte of each key but those of namespaces and counters. */
+/** The number that follows the first byte of each key but those of namespaces, counters and features. */
 export function inodeOf(key: Uint8Array): number {
   return u64At(key, 1);
 }
@@ -143,6 +147,9 @@ export class KeyMaker {
 
 /** The key of the counters. */
 export const COUNTERS_KEY: Uint8Array = Uint8Array.of(KEY.COUNTERS);
+
+/** The key of the features. */
+export const FEATURES_KEY: Uint8Array = Uint8Array.of(KEY.FEATURES);
 
 /** All keys of one kind. */
 export function allOf(kind: number): KeyRange {

@@ -190,6 +190,16 @@ export class RecordCodec {
     return { nextIno, inodes };
   }
 
+  encodeFeatures(features: readonly string[]): Uint8Array {
+    return this.#encode([VERSION, features]);
+  }
+
+  decodeFeatures(bytes: Uint8Array): string[] | undefined {
+    const [, features] = this.#decode(bytes, 2) ?? [];
+    if (!Array.isArray(features)) return undefined;
+    return features.every((feature) => typeof feature === 'string') ? features : undefined;
+  }
+
   /** The value of an orphan: that it is there says all. */
   encodeOrphan(): Uint8Array {
     return this.#encode([VERSION]);

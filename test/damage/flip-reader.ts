@@ -31,7 +31,7 @@ async function read(copy: string, files: number): Promise<Omit<FlipOutcome, 'at'
   try {
     kv =
       process.env['MILLRACE_TEST_UNINSPECTED'] === undefined
-        ? await openTreeFile(copy)
+        ? await openTreeFile(copy, sealer)
         : new BufferedKv(await LmdbKv.open({ path: copy }));
   } catch (error) {
     return { eio: 0, wrong: [], findings: [], refused: String(error) };

@@ -123,7 +123,7 @@ mountTest('a store with a damaged page is not mounted, and what can be read come
     const draws = new Draws(testSeed());
     const chunks = objectsOf(ground.store).length;
     let repaired = 0;
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 2; round++) {
       const page = draws.pick(pages);
       flipBit(file, page * PAGE_BYTES + FLAGS_AT, 0);
       await assert.rejects(startMount({ storeDir: ground.store }), /is damaged: page \d+: /);

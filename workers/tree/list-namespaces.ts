@@ -8,9 +8,10 @@ import { VaultSealer } from './sealer.ts';
 
 /** Their names, the default one first. */
 export async function listNamespaces({ engine, treeFile }: NamespacesTask): Promise<string[]> {
-  const kv = await openTreeFile(treeFile);
+  const sealer = new VaultSealer(engine);
+  const kv = await openTreeFile(treeFile, sealer);
   try {
-    const found = new Tree({ kv, sealer: new VaultSealer(engine) }).namespaces();
+    const found = new Tree({ kv, sealer }).namespaces();
     if (typeof found !== 'number') return found.map(({ name }) => Buffer.from(name).toString());
     throw new MillraceError('STORE_DAMAGED', 'the list of namespaces cannot be read');
   } finally {

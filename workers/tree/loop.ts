@@ -62,9 +62,9 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const { engine, port } = task;
   const addon = native();
   const say = (report: TreeReport): void => port.postMessage(report);
-  const kv = await openTreeFile(task.treeFile);
-  const onDamage = (what: string): void => say({ type: 'damaged', what });
   const sealer = new VaultSealer(engine);
+  const kv = await openTreeFile(task.treeFile, sealer);
+  const onDamage = (what: string): void => say({ type: 'damaged', what });
   const commands = new Commands(engine, TREE_WORKER);
   const tree = new Tree({ kv, sealer, onDamage });
   tree.format(task.owner);

@@ -3,7 +3,6 @@ import type { Kv } from '../../engine/kv/kv.ts';
 import { native } from '../../engine/native.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
 import type { CensusOutcome, CensusTask, UpkeepFailure } from '../task.ts';
-import { VaultSealer } from '../tree/sealer.ts';
 import {
   BEHIND_EVERY_KEY,
   RECORDS_PER_REPORT,
@@ -19,10 +18,10 @@ const FIRST_KEY = Uint8Array.of(1);
 
 /** Opens every value of a store, and authenticates every chunk, under the key of its epoch. */
 export function takeCensus(task: CensusTask): Promise<CensusOutcome | UpkeepFailure> {
-  const { treeFile, engine, port } = task;
-  return withTree(treeFile, async (kv) => {
+  const { engine, port } = task;
+  return withTree(task, async (kv, sealer) => {
     let records = 0;
-    const counted = countValues(kv, new VaultSealer(engine), () => {
+    const counted = countValues(kv, sealer, () => {
       records += 1;
       if (records % RECORDS_PER_REPORT === 0) tellRecords(port, records);
     });

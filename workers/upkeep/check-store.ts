@@ -14,13 +14,13 @@ import { type CheckedTree, checkTree } from '../../engine/check/tree-check.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
 import type { PageSurvey, ScrubReport } from '../../engine/native.ts';
 import { systemTime } from '../../engine/tree/tree.ts';
+import type { Sealer } from '../../engine/tree/types.ts';
 import {
   installRebuilt,
   rebuildTreeFile,
   removeRebuilt,
   surveyTreeFile,
 } from '../../engine/tree-rebuild.ts';
-import { VaultSealer } from '../tree/sealer.ts';
 import type { CheckOutcome, CheckTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
 import { addChunkFindings } from './chunk-findings.ts';
 import { chunkCounts, ExtentReferences } from './chunk-references.ts';
@@ -32,7 +32,7 @@ export async function checkStore(task: CheckTask): Promise<CheckOutcome | Upkeep
   try {
     const survey = surveyTreeFile(treeFile);
     if (survey.flawed === 0) {
-      return await withTree(treeFile, (kv) => new StoreCheck(task, kv, []).run());
+      return await withTree(task, (kv, sealer) => new StoreCheck(task, { kv, sealer }, []).run());
     }
     return await checkRebuilt(task, pageFindings(survey));
   } catch (error) {
@@ -48,7 +48,9 @@ async function checkRebuilt(
   const { treeFile } = task;
   const rebuilt = await rebuildTreeFile(treeFile);
   try {
-    const outcome = await withTree(rebuilt, (kv) => new StoreCheck(task, kv, damage).run());
+    const outcome = await withTree({ treeFile: rebuilt, engine: task.engine }, (kv, sealer) =>
+      new StoreCheck(task, { kv, sealer }, damage).run(),
+    );
     if ('failure' in outcome || !task.repair) return outcome;
     // Without its root, the next mount would take the tree for one that was never used.
     if ((outcome.counts['ROOT_MISSING'] ?? 0) === 0) await installRebuilt(treeFile);
@@ -71,17 +73,21 @@ function pageFindings({ flaws }: PageSurvey): Finding[] {
 class StoreCheck {
   readonly #task: CheckTask;
   readonly #kv: Kv;
-  readonly #sealer: VaultSealer;
+  readonly #sealer: Sealer;
   /** What is wrong with the file that the tree was read from. */
   readonly #damage: readonly Finding[];
   #references: ExtentReferences;
   #records = 0;
 
-  constructor(task: CheckTask, kv: Kv, damage: readonly Finding[]) {
+  constructor(
+    task: CheckTask,
+    { kv, sealer }: { kv: Kv; sealer: Sealer },
+    damage: readonly Finding[],
+  ) {
     this.#task = task;
     this.#kv = kv;
     this.#damage = damage;
-    this.#sealer = new VaultSealer(task.engine);
+    this.#sealer = sealer;
     this.#references = new ExtentReferences(task.engine);
   }
 

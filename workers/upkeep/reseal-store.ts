@@ -1,5 +1,6 @@
 /** Sealing a store anew under the key of its current epoch: the tree, then the chunks. */
 import { native } from '../../engine/native.ts';
+import { refuseWhileKept } from '../../engine/tree-rebuild.ts';
 import type { ResealOutcome, ResealTask, UpkeepFailure } from '../task.ts';
 import { VaultSealer } from '../tree/sealer.ts';
 import { resealTree } from './reseal-tree.ts';
@@ -14,7 +15,10 @@ export async function resealStore(task: ResealTask): Promise<ResealOutcome | Upk
   const { treeFile, engine, port } = task;
   let values = 0;
   // What a killed process left in the log is written where it belongs, and the log is gone.
-  const opened = await withTree(treeFile, async () => undefined);
+  const opened = await withTree(task, async () => {
+    // Nor may a damaged tree stay behind, sealed under the old key.
+    refuseWhileKept(treeFile);
+  });
   if (opened !== undefined) return opened;
   try {
     const sealer = new VaultSealer(engine);

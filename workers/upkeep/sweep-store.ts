@@ -4,8 +4,8 @@ import { checkTree } from '../../engine/check/tree-check.ts';
 import { pass } from '../../engine/kill-points.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
+import type { Sealer } from '../../engine/tree/types.ts';
 import { beginCollection, type Collection } from '../collection.ts';
-import { VaultSealer } from '../tree/sealer.ts';
 import type { SweepOutcome, SweepTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
 import { RECORDS_PER_REPORT, withTree } from './tree-file.ts';
 
@@ -18,10 +18,10 @@ import { RECORDS_PER_REPORT, withTree } from './tree-file.ts';
  * that refers to what was deleted.
  */
 export function sweepStore(task: SweepTask): Promise<SweepOutcome | UpkeepFailure> {
-  return withTree(task.treeFile, async (kv) => {
+  return withTree(task, async (kv, sealer) => {
     const collection = beginCollection(task.engine);
     try {
-      return await markAndSweep(task, kv, collection);
+      return await markAndSweep(task, { kv, sealer }, collection);
     } finally {
       collection.end();
     }
@@ -30,10 +30,9 @@ export function sweepStore(task: SweepTask): Promise<SweepOutcome | UpkeepFailur
 
 async function markAndSweep(
   task: SweepTask,
-  kv: Kv,
+  { kv, sealer }: { kv: Kv; sealer: Sealer },
   collection: Collection,
 ): Promise<SweepOutcome> {
-  const sealer = new VaultSealer(task.engine);
   let records = 0;
   const { findings, inodes } = checkTree({
     kv,

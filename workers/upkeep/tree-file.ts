@@ -1,8 +1,10 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Kv } from '../../engine/kv/kv.ts';
 import type { AllChunks } from '../../engine/native.ts';
+import type { Sealer } from '../../engine/tree/types.ts';
 import { openTreeFile } from '../../engine/tree-file.ts';
 import type { UpkeepFailure, UpkeepProgress } from '../task.ts';
+import { VaultSealer } from '../tree/sealer.ts';
 
 /** Records between two reports of how far it is. */
 export const RECORDS_PER_REPORT = 20_000;
@@ -16,13 +18,14 @@ export const BEHIND_EVERY_KEY: Uint8Array = new Uint8Array(16).fill(0xff);
  * the log. What is thrown comes back as a sentence: errors lose their class between threads.
  */
 export async function withTree<T>(
-  treeFile: string,
-  body: (kv: Kv) => Promise<T>,
+  { treeFile, engine }: { treeFile: string; engine: number },
+  body: (kv: Kv, sealer: Sealer) => Promise<T>,
 ): Promise<T | UpkeepFailure> {
   try {
-    const kv = await openTreeFile(treeFile);
+    const sealer = new VaultSealer(engine);
+    const kv = await openTreeFile(treeFile, sealer);
     try {
-      return await body(kv);
+      return await body(kv, sealer);
     } finally {
       await kv.close();
     }
