@@ -175,7 +175,8 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
       await immediate();
     } else if (patience >= LINGER_MICROS && addon.arm(engine, TREE_WORKER)) {
       await doorbell.wait();
-    } else if (linger === 0) {
+    } else {
+      // Also while settles fail and are tried again soon: orders of the main thread and ends of syncs must come through.
       await immediate();
     }
   }
