@@ -4,8 +4,8 @@
  */
 import { CommanderError } from 'commander';
 
-/** Exit statuses of every command; the last one is of fsck alone. */
-export const EXIT = { ok: 0, failed: 1, usage: 2, repaired: 4 } as const;
+/** Exit statuses of every command; `journaled` is of mount and umount alone, `repaired` of fsck. */
+export const EXIT = { ok: 0, failed: 1, usage: 2, journaled: 3, repaired: 4 } as const;
 
 /** What a failure says and how the command ends. */
 export interface FailureParts {

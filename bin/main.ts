@@ -8,6 +8,7 @@ import { addGcCommand } from './commands/gc.ts';
 import { addKeyCommand } from './commands/key.ts';
 import { addMountCommand } from './commands/mount.ts';
 import { addNamespacesCommand } from './commands/namespaces.ts';
+import { addRecoverCommand } from './commands/recover.ts';
 import { addUmountCommand } from './commands/umount.ts';
 import { failureParts, failureText } from './failure.ts';
 
@@ -18,9 +19,11 @@ Examples:
   millrace umount ~/ckpt                      returns when everything is durable
   millrace doctor                             what this host can do, and what to change
   millrace key rotate --new-key-file ~/key2   seal what is stored from now on under a new key
+  millrace recover                            what a full store refused, and where it is kept
   millrace fsck --deep                        whether every byte of a store is as it was stored
 
-Exit status: 0 done, 1 failed, 2 wrong usage; of fsck also 4, damage was found and repaired.`;
+Exit status: 0 done, 1 failed, 2 wrong usage; of mount and umount also 3, what the store refused is
+sealed in a recovery journal; of fsck also 4, damage was found and repaired.`;
 
 function version(): string {
   // Seen from dist/bin, where this file runs.
@@ -46,6 +49,7 @@ function buildProgram(): Command {
   addFsckCommand(program);
   addGcCommand(program);
   addKeyCommand(program);
+  addRecoverCommand(program);
   addBenchCommand(program);
   addDoctorCommand(program);
   for (const command of program.commands) {

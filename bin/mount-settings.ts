@@ -4,12 +4,13 @@ import type { FrontKind } from '../engine/front/front.ts';
 import { DEFAULT_NAMESPACE } from '../engine/namespace-name.ts';
 import type { MountFlags } from './flags.ts';
 import { formatSize } from './flags.ts';
-import { defaultKeyFile, defaultStore, mountPointPath } from './paths.ts';
+import { defaultJournals, defaultKeyFile, defaultStore, mountPointPath } from './paths.ts';
 
 /** The flags of `millrace mount` as commander hands them over. */
 export interface MountArguments {
   store?: string;
   keyFile?: string;
+  journalDir?: string;
   dataWorkers?: number;
   front: FrontKind;
   fuseThreads?: number;
@@ -28,6 +29,8 @@ export interface MountSettings {
   mountPoint: string;
   store: string;
   keyFile: string;
+  /** Directory of recovery journals. */
+  journals: string;
   dataWorkers: number | undefined;
   front: FrontKind;
   fuseThreads: number | undefined;
@@ -45,6 +48,7 @@ export function mountSettings(directory: string, flags: MountArguments): MountSe
     mountPoint: mountPointPath(directory),
     store: flags.store === undefined ? defaultStore() : path.resolve(flags.store),
     keyFile: flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile),
+    journals: flags.journalDir === undefined ? defaultJournals() : path.resolve(flags.journalDir),
     dataWorkers: flags.dataWorkers,
     front: flags.front,
     fuseThreads: flags.fuseThreads,
@@ -61,6 +65,7 @@ export function mountCommandLine(settings: MountSettings): string[] {
   const add = (flag: string, value: string | number | undefined): void => {
     if (value !== undefined) words.push(flag, `${value}`);
   };
+  add('--journal-dir', settings.journals);
   add('--data-workers', settings.dataWorkers);
   add('--front', settings.front);
   add('--fuse-threads', settings.fuseThreads);

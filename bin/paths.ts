@@ -49,6 +49,12 @@ export function mountName(mountPoint: string): string {
   return `${readable || 'root'}-${digest}`;
 }
 
+/** Where recovery journals go: environment first, then the state directory. Each store has one of its own in it. */
+export function defaultJournals(): string {
+  const named = process.env['MILLRACE_JOURNAL_DIR'];
+  return named ? path.resolve(named) : path.join(xdg('XDG_STATE_HOME', '.local/state'), 'millrace');
+}
+
 /** The log of a mount that runs in the background; its directory exists afterwards. */
 export function logFile(mountPoint: string): string {
   const directory = path.join(xdg('XDG_STATE_HOME', '.local/state'), 'millrace');

@@ -84,13 +84,21 @@ export interface Places {
   mountPoint: string;
   store: string;
   keyFile: string;
+  /** Directory of recovery journals. */
+  journals: string;
 }
 
-function checkPlaces({ mountPoint, store, keyFile }: Places): void {
+function checkPlaces({ mountPoint, store, keyFile, journals }: Places): void {
   if (isWithin(store, mountPoint) || isWithin(mountPoint, store)) {
     throw new Failure({
       message: `the store ${store} and the mount point ${mountPoint} lie within each other`,
       hint: 'keep them apart: the mount would wait for itself',
+    });
+  }
+  if (isWithin(journals, store) || isWithin(journals, mountPoint)) {
+    throw new Failure({
+      message: `the journal directory ${journals} lies within the store or the mount point`,
+      hint: 'name another with --journal-dir: it is for what the store refuses',
     });
   }
   if (isWithin(keyFile, store) || isWithin(keyFile, mountPoint)) {

@@ -39,6 +39,7 @@ async function openMount({ settings, log, readyFd }: ServeOptions): Promise<Moun
       directory: settings.mountPoint,
       store: settings.store,
       keyFile: settings.keyFile,
+      journals: settings.journals,
       namespaces: settings.namespaces,
       options: settings.options,
       front,
@@ -83,7 +84,7 @@ async function announce(options: ServeOptions, served: Mount): Promise<ServingRe
     };
     writeRecord(record);
     options.onMounted(served);
-    sayReady(readyFd, { mounted: true, pid: process.pid });
+    sayReady(readyFd, { mounted: true, pid: process.pid, replayed: served.replayed });
     return record;
   } catch (error) {
     await served.close();
@@ -99,8 +100,8 @@ export async function serve(options: ServeOptions): Promise<number> {
   closeOnSignal(served, log);
   await takeOrders(options.settings.mountPoint, served, log);
   const record = await announce(options, served);
-  const { exitStatus } = await served.done;
-  writeRecord({ ...record, exitStatus });
+  const { exitStatus, journal } = await served.done;
+  writeRecord({ ...record, exitStatus, ...(journal !== undefined && { journal }) });
   log.info({ exitStatus }, 'unmounted');
   exitEvenSo(exitStatus, log);
   return exitStatus;

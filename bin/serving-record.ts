@@ -22,6 +22,8 @@ export interface ServingRecord {
   startedTicks: string;
   log: string;
   exitStatus?: number;
+  /** Recovery journal with what the store refused. */
+  journal?: string;
 }
 
 function recordFile(mountPoint: string): string {

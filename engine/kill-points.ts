@@ -5,8 +5,9 @@ import { kill, pid } from 'node:process';
 
 /**
  * Every point, and when a process passes it: as the first one makes a store, while it works, as its mount starts on
- * what a killed one left (or on what a power loss left), when it ends, when garbage is collected, or as a command
- * changes the keys of a store. Those that native code passes are in `native/store/src/kill.rs` as well.
+ * what a killed one left (or on what a power loss left), when it ends, when garbage is collected, as a command changes
+ * the keys of a store, or as it seals or replays a recovery journal. Those that native code passes are in
+ * `native/store/src/kill.rs` as well.
  */
 export const KILL_POINTS = {
   'superblock-written': 'first',
@@ -60,6 +61,15 @@ export const KILL_POINTS = {
   'shred-begun': 'keys',
   'shred-key-overwritten': 'keys',
   'shred-key-gone': 'keys',
+  'journal-begun': 'journal',
+  'journal-written': 'journal',
+  'journal-named': 'journal',
+  'replay-chunk': 'journal',
+  'replay-chunks': 'journal',
+  'replay-changes': 'journal',
+  'replay-synced': 'journal',
+  'replay-removed': 'journal',
+  'replay-aside': 'journal',
 } as const;
 
 /** One of {@link KILL_POINTS}. */

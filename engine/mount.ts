@@ -1,7 +1,8 @@
 /**
  * The life of one mount: open the store, start the pool, mount, serve, drain, let go.
  *
- *     opening ──► serving ──► draining ──► closed
+ *     opening ──► serving ──► draining ──┬──────────────► closed
+ *        │           │                  └► journaling ──┘
  *        │           │  the mount is gone, or close()
  *        └──► (throws)└──► failed: a thread died; the connection is aborted, exit status 1
  */
@@ -18,6 +19,8 @@ import { fromOtherThread, MillraceError } from './errors.ts';
 import type { Front, FrontKind } from './front/front.ts';
 import { FuseNativeFront } from './front/fuse-native/fuse-native-front.ts';
 import { KernelFront } from './front/kernel-front.ts';
+import { type JournalTask, journalTask } from './journal/owner.ts';
+import type { ReplayNotice } from './journal/replay.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES, header, TREE_WORKER } from './layout.ts';
 import { OPEN_FILES_MAX } from './limits.ts';
 import { DEFAULT_NAMESPACE } from './namespace-name.ts';
@@ -50,6 +53,8 @@ export interface MountOptions {
   /** Directory of the store; it must exist. */
   store: string;
   keyFile: string;
+  /** Directory outside of the store for its recovery journals, below one of its own. */
+  journals: string;
   /** Threads that decide about data; each brings one that hashes and seals. Default: one per core. */
   dataWorkers?: number;
   /** Who speaks with the kernel. Default: 'kernel', threads of our own. */
@@ -72,12 +77,25 @@ export interface MountOptions {
   collectIntervalMs?: number;
 }
 
+/** How a mount ended. */
+export interface MountEnd {
+  /** 0: everything is durable. {@link JOURNALED_STATUS}: what is not lies in a journal. 1: something is lost. */
+  readonly exitStatus: number;
+  /** The recovery journal with what the store refused. */
+  readonly journal?: string;
+}
+
+/** Exit status of a mount whose store refused data that is sealed in a recovery journal. */
+export const JOURNALED_STATUS: 3 = 3;
+
 /** A mount that is being served. */
 export interface Mount {
   /** Resolves when the mount is gone and everything is drained, or that has failed. */
-  readonly done: Promise<{ exitStatus: number }>;
+  readonly done: Promise<MountEnd>;
+  /** What became of the recovery journals that waited for this mount. */
+  readonly replayed: readonly ReplayNotice[];
   /** Unmounts, drains, commits and stops; idempotent. */
-  close(): Promise<{ exitStatus: number }>;
+  close(): Promise<MountEnd>;
   snapshot(): Snapshot;
   /**
    * Deletes the chunks that nothing refers to, but for those written in the last so many seconds; after other such
@@ -95,6 +113,8 @@ const COLLECT_INTERVAL_MS = 3_600_000;
 /** How often and how long a drain is tried again while the store fails. */
 const DRAIN_PAUSE_MS = 500;
 const DRAIN_ATTEMPTS = 10;
+/** How long dirty data is waited for while a journal is sealed; memory is read and a local file written. */
+const JOURNAL_MS = 120_000;
 /** How long programs that still hold files are waited for after the mount was detached. */
 const DETACH_MS = 2000;
 
@@ -102,7 +122,8 @@ const DETACH_MS = 2000;
 export async function mount(options: MountOptions): Promise<Mount> {
   native().harden();
   const superblock = await openSuperblock(options);
-  const served = new ServedMount(options, superblock);
+  const journal = journalTask(options.journals, superblock);
+  const served = new ServedMount(options, superblock, journal);
   try {
     await served.start();
   } catch (error) {
@@ -122,9 +143,11 @@ async function openSuperblock(options: MountOptions): Promise<Superblock> {
 }
 
 class ServedMount implements Mount {
-  readonly done: Promise<{ exitStatus: number }>;
+  readonly done: Promise<MountEnd>;
+  replayed: readonly ReplayNotice[] = [];
   readonly #options: MountOptions;
   readonly #superblock: Superblock;
+  readonly #journal: JournalTask;
   readonly #memory: SharedMemory;
   readonly #engine: number;
   readonly #pool: Piscina<WorkerTask, unknown>;
@@ -142,14 +165,15 @@ class ServedMount implements Mount {
   readonly #failure: Promise<never>;
   #sayFailure: (error: unknown) => void = () => {};
   #sayFrontEnded: () => void = () => {};
-  #finish: (result: { exitStatus: number }) => void = () => {};
+  #finish: (result: MountEnd) => void = () => {};
   #mounted = false;
   #failed = false;
   #ending = false;
 
-  constructor(options: MountOptions, superblock: Superblock) {
+  constructor(options: MountOptions, superblock: Superblock, journal: JournalTask) {
     this.#options = options;
     this.#superblock = superblock;
+    this.#journal = journal;
     const dataWorkers = clamp(options.dataWorkers ?? availableParallelism(), 1, DATA_WORKERS_MAX);
     const frames = Math.floor((options.slabBytes ?? SLAB_BYTES) / FRAME_BYTES);
     const addon = native();
@@ -217,7 +241,9 @@ class ServedMount implements Mount {
     confirmKeys(this.#superblock, await readSuperblock(store));
     const ready = this.#report('ready');
     this.#startWorkers();
-    await Promise.race([ready, this.#firstFailure()]);
+    await Promise.race([ready, this.#firstFailure()]).catch((cause: unknown) => {
+      throw this.#blocked(cause);
+    });
     const opened = this.#front.open(() => this.#sayFrontEnded());
     opened.catch(() => {}); // When a thread dies first, that is the reason to tell.
     await Promise.race([opened, this.#firstFailure()]);
@@ -255,6 +281,7 @@ class ServedMount implements Mount {
       openFilesMax: clamp(count(options['max_open_files'], OPEN_FILES_MAX), 1, OPEN_FILES_MAX),
       namespaces: this.#options.namespaces ?? [DEFAULT_NAMESPACE],
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+      journal: this.#journal,
     };
     this.#tasks.push(this.#pool.run(tree, { transferList: [this.#treePort] }));
     for (let worker = 1; worker <= buffers.dataWorkers; worker++) {
@@ -294,8 +321,27 @@ class ServedMount implements Mount {
       this.#options.log.warn({}, report.what);
       return;
     }
+    if (report.type === 'replayed') return this.#onReplayed(report.notices);
     const index = this.#reports.findIndex((waiting) => waiting.type === report.type);
     if (index >= 0) this.#reports.splice(index, 1)[0]?.resolve(report);
+  }
+
+  #onReplayed(notices: readonly ReplayNotice[]): void {
+    this.replayed = notices;
+    const { log } = this.#options;
+    for (const { outcome, file, message, hint } of notices) {
+      const fields = { journal: file, ...(hint !== '' && { hint }) };
+      if (outcome === 'replayed') log.info(fields, message);
+      else log.warn(fields, message);
+    }
+  }
+
+  /** Why the mount does not start: a journal that must be replayed before, or else the cause. */
+  #blocked(cause: unknown): unknown {
+    const blocked = this.replayed.find(({ outcome }) => outcome === 'blocked');
+    if (blocked === undefined) return cause;
+    const message = `${blocked.message} (${blocked.file})`;
+    return new MillraceError('STORE_IO', message, { hint: blocked.hint, cause });
   }
 
   #order(order: TreeOrder): void {
@@ -339,7 +385,7 @@ class ServedMount implements Mount {
 
   // ---- the end ----
 
-  async close(): Promise<{ exitStatus: number }> {
+  async close(): Promise<MountEnd> {
     if (this.#ending || this.#failed) return this.done;
     const refusal = await this.#front.unmount(false);
     if (refusal !== null) await this.#detach(refusal);
@@ -372,28 +418,62 @@ class ServedMount implements Mount {
   async #end(): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
-    const drained = this.#failed ? false : await this.#drain().catch(() => false);
+    const end = this.#failed
+      ? { exitStatus: 1 }
+      : await this.#drain().catch(() => ({ exitStatus: 1 }));
     await this.#stop();
-    this.#finish({ exitStatus: drained ? 0 : 1 });
+    this.#finish(end);
   }
 
-  async #drain(): Promise<boolean> {
-    const { log, store } = this.#options;
+  async #drain(): Promise<MountEnd> {
+    const { log } = this.#options;
     for (let attempt = 1; ; attempt++) {
       const { errno, inodes } = await this.#drainOnce();
       if (errno === 0) break;
       const reason = getSystemErrorName(-errno);
-      if (attempt === DRAIN_ATTEMPTS) {
-        const hint = `make room in ${store} or repair it before the next mount`;
-        log.error({ reason, inodes, hint }, 'not everything could be stored: data is lost');
-        await this.#closeTree();
-        return false;
-      }
+      if (attempt === DRAIN_ATTEMPTS) return this.#seal(errno, inodes);
       log.warn({ reason, files: inodes.length }, 'the store refuses data; trying again');
       await sleep(DRAIN_PAUSE_MS);
-      if (this.#failed) return false;
+      if (this.#failed) return { exitStatus: 1 };
     }
-    return this.#closeTree();
+    return { exitStatus: (await this.#closeTree()) ? 0 : 1 };
+  }
+
+  /** The store does not take what is left: it goes into a journal, for the next mount. */
+  async #seal(errno: number, inodes: readonly number[]): Promise<MountEnd> {
+    const { log, store } = this.#options;
+    const reason = getSystemErrorName(-errno);
+    const journaled = this.#report('journaled');
+    const cause = `unmount: ${reason}`;
+    this.#order({ type: 'journal', errno, cause, lost: [], limitMs: JOURNAL_MS });
+    const report = await journaled;
+    await this.#letGoOfTree();
+    if (report.type !== 'journaled') return { exitStatus: 1 };
+    const { file, lost, error } = report;
+    if (file === undefined) {
+      const hint = `make room in ${store} or repair it before the next mount`;
+      const fields = { reason, journal: error, inodes: [...new Set([...inodes, ...lost])], hint };
+      log.error(fields, 'not everything could be stored or sealed: data is lost');
+      return { exitStatus: 1 };
+    }
+    const hint = `make room in ${store} or repair it, then mount it again or run millrace recover replay`;
+    const sealed = { reason, journal: file, files: inodes.length, hint };
+    if (lost.length > 0) {
+      log.error(
+        { ...sealed, inodes: lost },
+        'not everything could be stored or sealed: data is lost',
+      );
+      return { exitStatus: 1, journal: file };
+    }
+    log.error(sealed, 'the store refused data: it is sealed in a recovery journal');
+    return { exitStatus: JOURNALED_STATUS, journal: file };
+  }
+
+  /** As `#closeTree`, when it is known that it must fail. */
+  async #letGoOfTree(): Promise<void> {
+    const closed = this.#report('closed');
+    this.#order({ type: 'close' });
+    await closed;
   }
 
   async #drainOnce(): Promise<{ errno: number; inodes: number[] }> {

@@ -65,6 +65,27 @@ export interface Native {
   ) => KeyWitness;
   space(engine: number): number[];
   needsSync(engine: number): boolean;
+  /** Begins a recovery journal: from now on what the store refuses goes there. 0, or an errno. */
+  journalBegin(engine: number, path: string, header: Uint8Array): number;
+  journalAppend(engine: number, kind: number, body: Uint8Array): number;
+  /** The journal takes no further object; how many there are, and their bytes. */
+  journalEndObjects(engine: number): number[];
+  /** Makes the journal durable under its final name. */
+  journalFinish(engine: number, name: string): number;
+  journalDiscard(engine: number): void;
+  /** Objects of a journal are read as if the store had them: ids, then offset and bytes of each in the file. */
+  journalAttach(engine: number, path: string, ids: Uint8Array, places: Float64Array): number;
+  journalDetach(engine: number): void;
+  /** Bytes of plaintext of an object that is the chunk of its id, -EBADMSG when it is not, or -errno. */
+  journalVerify(engine: number, chunk: Uint8Array): number;
+  /** Puts an object of the attached journal into the store: 0 or an errno. */
+  journalRestore(engine: number, chunk: Uint8Array): number;
+  /** Whether the store itself has a chunk: 1, 0 or -errno. */
+  storeHas(engine: number, chunk: Uint8Array): number;
+  /** The store's barrier, on this thread: 0 or an errno. */
+  storeSync(engine: number): number;
+  /** Fills `out` with a chunk's plaintext from an offset on: 0 or an errno. */
+  readChunk(engine: number, chunk: Uint8Array, offset: number, out: Uint8Array): number;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;
   unmount(engine: number, lazy: boolean): Promise<string | null>;
   abort(engine: number): Promise<void>;

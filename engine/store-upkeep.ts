@@ -4,6 +4,7 @@ import type { CheckOutcome, SweepOutcome, UpkeepFailure, UpkeepProgress } from '
 import { MillraceError } from './errors.ts';
 import type { SweepReport } from './native.ts';
 import { readSuperblock } from './store/superblock.ts';
+import { requireNoJournal } from './store-recovery.ts';
 import { refuseWhileKept } from './tree-rebuild.ts';
 import {
   countLeftovers,
@@ -19,6 +20,8 @@ export type { UpkeepProgress };
 
 /** How a store is checked. */
 export interface CheckOptions extends StoreAndKey {
+  /** Directory of recovery journals: nothing is repaired while one waits. */
+  readonly journals: string;
   /** Open every chunk rather than only look for it. */
   readonly deep: boolean;
   readonly repair: boolean;
@@ -38,8 +41,9 @@ export interface StoreCheckReport extends CheckOutcome {
  * all.
  */
 export async function checkStore(options: CheckOptions): Promise<StoreCheckReport> {
-  const { store, deep, repair, onProgress } = options;
+  const { store, deep, repair, journals, onProgress } = options;
   await readSuperblock(store);
+  if (repair) await requireNoJournal(store, journals);
   const leftovers = await countLeftovers(store);
   requireTree(store);
   const outcome = await onUnmountedStore<CheckOutcome | UpkeepFailure>(
@@ -59,6 +63,8 @@ export async function checkStore(options: CheckOptions): Promise<StoreCheckRepor
 
 /** How a store is cleaned. */
 export interface SweepOptions extends StoreAndKey {
+  /** Directory of recovery journals: nothing is deleted while one waits. */
+  readonly journals: string;
   /** Chunks that were written in the last so many seconds stay. */
   readonly graceSeconds: number;
   /** Deletes nothing, only counts. */
@@ -81,8 +87,9 @@ export interface StoreSweepReport extends SweepReport {
  * because then nobody knows what is needed; nothing is deleted.
  */
 export async function sweepStore(options: SweepOptions): Promise<StoreSweepReport> {
-  const { store, graceSeconds, dryRun, onProgress } = options;
+  const { store, graceSeconds, dryRun, journals, onProgress } = options;
   await readSuperblock(store);
+  if (!dryRun) await requireNoJournal(store, journals);
   const leftovers = await countLeftovers(store);
   requireTree(store);
   refuseWhileKept(treeFileOf(store));

@@ -1,8 +1,10 @@
 /** The file that a store's tree lies in: looked at page by page before LMDB follows what is in it. */
 import { statSync } from 'node:fs';
 import { MillraceError } from './errors.ts';
-import type { BufferedKv } from './kv/buffered-kv.ts';
-import { openTreeKv } from './kv/tree-kv.ts';
+import { GatedLog, GateKv } from './journal/gate-kv.ts';
+import { BufferedKv } from './kv/buffered-kv.ts';
+import { LmdbKv } from './kv/lmdb-kv.ts';
+import { openTreeKv, treeLogPaths } from './kv/tree-kv.ts';
 import { native, type PageSurvey } from './native.ts';
 import { unknownFeatures } from './tree/features.ts';
 import type { Sealer } from './tree/types.ts';
@@ -15,7 +17,10 @@ import type { Sealer } from './tree/types.ts';
  * some 3 µs where it is cached.
  */
 export async function openTreeFile(file: string, sealer: Sealer): Promise<BufferedKv> {
-  const kv = await openTreeKv(file, refuseDamaged);
+  return understood(file, await openTreeKv(file, refuseDamaged), sealer);
+}
+
+async function understood(file: string, kv: BufferedKv, sealer: Sealer): Promise<BufferedKv> {
   try {
     refuseUnknown(file, unknownFeatures(kv, sealer));
   } catch (error) {
@@ -36,6 +41,16 @@ function refuseUnknown(file: string, unknown: readonly string[] | undefined): vo
   throw new MillraceError('STORE_NEWER', `${file} uses what this version does not know: ${names}`, {
     hint: 'Use the version of Millrace that has written it, or a later one.',
   });
+}
+
+/** The same, with a gate before LMDB and the log, for who may have to seal a recovery journal. */
+export async function openGatedTreeFile(
+  file: string,
+  sealer: Sealer,
+): Promise<{ kv: BufferedKv; gate: GateKv }> {
+  const gate = new GateKv(await LmdbKv.open({ path: file, inspect: refuseDamaged }));
+  const kv = await BufferedKv.open(gate, new GatedLog(treeLogPaths(file), gate));
+  return { kv: await understood(file, kv, sealer), gate };
 }
 
 /** Throws STORE_DAMAGED, naming the first damaged page of an LMDB file. */

@@ -8,6 +8,7 @@ import { listNamespaces } from './tree/list-namespaces.ts';
 import { runTreeWorker } from './tree/loop.ts';
 import { takeCensus } from './upkeep/census.ts';
 import { checkStore } from './upkeep/check-store.ts';
+import { recoverJournals } from './upkeep/recover-journals.ts';
 import { resealStore } from './upkeep/reseal-store.ts';
 import { sweepStore } from './upkeep/sweep-store.ts';
 
@@ -30,6 +31,7 @@ async function run(task: WorkerTask): Promise<unknown> {
   if (task.role === 'sweep') return sweepStore(task);
   if (task.role === 'reseal') return resealStore(task);
   if (task.role === 'census') return takeCensus(task);
+  if (task.role === 'recover') return recoverJournals(task);
   const memory = new SharedMemory(task.buffers);
   if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
   else await runTreeWorker(memory, task);

@@ -1,6 +1,10 @@
 /** What a resident task is told when it starts, and what it says to the main thread. Structured-cloned: plain data. */
 import type { MessagePort } from 'node:worker_threads';
 import type { ReportedFinding } from '../engine/check/finding.ts';
+import type { ExportedFile } from '../engine/journal/export.ts';
+import type { JournalTask } from '../engine/journal/owner.ts';
+import type { ReplayNotice } from '../engine/journal/replay.ts';
+import type { ShownJournal } from '../engine/journal/show.ts';
 import type { CensusReport, ResealReport, ScrubReport, SweepReport } from '../engine/native.ts';
 import type { SharedBuffers } from '../engine/shared-memory.ts';
 
@@ -31,6 +35,7 @@ export interface TreeTask {
   readonly namespaces: readonly string[];
   /** Owner of the root directories of new namespaces. */
   readonly owner: { uid: number; gid: number };
+  readonly journal: JournalTask;
 }
 
 /** Lists the namespaces of a store that is not mounted: yields their names. */
@@ -86,6 +91,25 @@ export interface CensusTask {
   readonly port: MessagePort;
 }
 
+/** Reads or replays the recovery journals of a store that is not mounted: yields a {@link RecoverOutcome}. */
+export interface RecoverTask {
+  readonly role: 'recover';
+  readonly engine: number;
+  readonly treeFile: string;
+  readonly journal: JournalTask;
+  readonly action: 'show' | 'replay' | 'export';
+  /** Directory that 'export' writes to. */
+  readonly target: string;
+  readonly owner: { uid: number; gid: number };
+  readonly port: MessagePort;
+}
+
+/** What was found or done. */
+export type RecoverOutcome =
+  | { readonly journals: readonly ShownJournal[] }
+  | { readonly notices: readonly ReplayNotice[] }
+  | { readonly exported: readonly ExportedFile[] };
+
 /** How far a check, a sweep, a reseal or a census is. */
 export interface UpkeepProgress {
   readonly records: number;
@@ -140,7 +164,8 @@ export type WorkerTask =
   | CheckTask
   | SweepTask
   | ResealTask
-  | CensusTask;
+  | CensusTask
+  | RecoverTask;
 
 /** Main thread → tree worker. */
 export type TreeOrder =
@@ -148,6 +173,8 @@ export type TreeOrder =
   | { type: 'drain' }
   /** Collect garbage, and say how that went under the same number. */
   | { type: 'collect'; number: number; graceSeconds: number; dryRun: boolean }
+  /** Seal what is not in the store into a journal, and say how that went; only `close` may follow. */
+  | { type: 'journal'; errno: number; cause: string; lost: number[]; limitMs: number }
   /** Let go of the Kv; the last order. */
   | { type: 'close' };
 
@@ -156,8 +183,12 @@ export type TreeReport =
   | { type: 'ready' }
   /** errno 0: all is durable. Else these inodes are not. */
   | { type: 'drained'; errno: number; inodes: number[] }
+  /** The journal, or why there is none; inodes whose data is not in it. */
+  | { type: 'journaled'; file?: string; changes?: number; error?: string; lost: readonly number[] }
   | { type: 'closed'; error?: string }
   | { type: 'collected'; number: number; outcome: CollectionOutcome }
+  /** What became of the journals that waited; comes before 'ready', where there were any. */
+  | { type: 'replayed'; notices: ReplayNotice[] }
   /** A record of the tree cannot be read. */
   | { type: 'damaged'; what: string }
   /** Programs have reached a bound: which, and what to do. */

@@ -3,13 +3,14 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { checkStore, type StoreCheckReport } from '../../engine/store-upkeep.ts';
 import { EXIT } from '../failure.ts';
-import { defaultKeyFile, defaultStore } from '../paths.ts';
+import { defaultJournals, defaultKeyFile, defaultStore } from '../paths.ts';
 import { ProgressLine } from '../progress.ts';
 import { formatBytes } from '../flags.ts';
 
 interface FsckArguments {
   store?: string;
   keyFile?: string;
+  journalDir?: string;
   repair?: boolean;
   deep?: boolean;
   json?: boolean;
@@ -19,10 +20,12 @@ async function run(flags: FsckArguments): Promise<void> {
   const store = flags.store === undefined ? defaultStore() : path.resolve(flags.store);
   const keyFile = flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile);
   const [deep, repair] = [flags.deep === true, flags.repair === true];
+  const journals =
+    flags.journalDir === undefined ? defaultJournals() : path.resolve(flags.journalDir);
   const line = new ProgressLine();
   const onProgress = line.show.bind(line);
-  const report = await checkStore({ store, keyFile, deep, repair, onProgress }).finally(() =>
-    line.end(),
+  const report = await checkStore({ store, keyFile, journals, deep, repair, onProgress }).finally(
+    () => line.end(),
   );
   const json = { store, deep, clean: report.left === 0, ...report };
   process.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : textOf(report, deep));
@@ -84,6 +87,10 @@ export function addFsckCommand(program: Command): void {
     )
     .option('--store <dir>', 'the store (env MILLRACE_STORE, else ~/.local/share/millrace/store)')
     .option('--key-file <file>', 'its key (env MILLRACE_KEY_FILE, else ~/.config/millrace/key)')
+    .option(
+      '--journal-dir <dir>',
+      'recovery journals (env MILLRACE_JOURNAL_DIR, else ~/.local/state/millrace)',
+    )
     .option('--deep', 'also read, open and hash every chunk')
     .option('--repair', 'put right what can be; never deletes data')
     .option('--json', 'print JSON')

@@ -4,13 +4,14 @@ import type { Command } from 'commander';
 import { type StoreSweepReport, sweepStore } from '../../engine/store-upkeep.ts';
 import { durationSeconds, formatBytes } from '../flags.ts';
 import { ask } from '../order-socket.ts';
-import { defaultKeyFile, defaultStore } from '../paths.ts';
+import { defaultJournals, defaultKeyFile, defaultStore } from '../paths.ts';
 import { ProgressLine } from '../progress.ts';
 import { findServing, type ServingRecord } from '../serving-record.ts';
 
 interface GcArguments {
   store?: string;
   keyFile?: string;
+  journalDir?: string;
   grace: number;
   dryRun?: boolean;
   json?: boolean;
@@ -41,12 +42,13 @@ async function collectMounted(
 
 async function collectUnmounted(store: string, flags: GcArguments): Promise<StoreSweepReport> {
   const keyFile = flags.keyFile === undefined ? defaultKeyFile() : path.resolve(flags.keyFile);
+  const journals =
+    flags.journalDir === undefined ? defaultJournals() : path.resolve(flags.journalDir);
   const line = new ProgressLine();
   const onProgress = line.show.bind(line);
   const [graceSeconds, dryRun] = [flags.grace, flags.dryRun === true];
-  return await sweepStore({ store, keyFile, graceSeconds, dryRun, onProgress }).finally(() =>
-    line.end(),
-  );
+  const options = { store, keyFile, journals, graceSeconds, dryRun, onProgress };
+  return await sweepStore(options).finally(() => line.end());
 }
 
 function textOf(report: StoreSweepReport, dryRun: boolean): string {
@@ -84,6 +86,10 @@ export function addGcCommand(program: Command): void {
     .description('Deletes the chunks of a store, mounted or not, that no file needs.')
     .option('--store <dir>', 'the store (env MILLRACE_STORE, else ~/.local/share/millrace/store)')
     .option('--key-file <file>', 'its key (env MILLRACE_KEY_FILE, else ~/.config/millrace/key)')
+    .option(
+      '--journal-dir <dir>',
+      'recovery journals (env MILLRACE_JOURNAL_DIR, else ~/.local/state/millrace)',
+    )
     .option('--grace <duration>', 'keep what is younger: 90s, 10m, 12h, 7d', durationSeconds, 0)
     .option('--dry-run', 'delete no chunk, only count')
     .option('--json', 'print JSON')

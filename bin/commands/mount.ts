@@ -7,6 +7,7 @@ import { MillraceError } from '../../engine/errors.ts';
 import { FRONTS } from '../../engine/front/front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
+import type { ReplayNotice } from '../../engine/journal/replay.ts';
 import { native } from '../../engine/native.ts';
 import { readSuperblock } from '../../engine/store/superblock.ts';
 import { startDaemon } from '../daemon.ts';
@@ -22,6 +23,7 @@ import {
 } from '../flags.ts';
 import { ensureKeyFile, storeExists } from '../key-file.ts';
 import { type MountArguments, type MountSettings, mountSettings } from '../mount-settings.ts';
+import { noticeText } from '../notice.ts';
 import { preflight } from '../preflight.ts';
 import { serve } from '../server.ts';
 
@@ -82,8 +84,13 @@ async function prepare(settings: MountSettings, flags: MountArguments): Promise<
   say(flags, warning, { event: 'key-created', keyFile: settings.keyFile });
 }
 
-function sayMounted(settings: MountSettings, flags: MountArguments, pid: number): void {
+function sayMounted(
+  settings: MountSettings,
+  flags: MountArguments,
+  { pid, replayed }: { pid: number; replayed: readonly ReplayNotice[] },
+): void {
   const { store, mountPoint } = settings;
+  for (const notice of replayed) say(flags, noticeText(notice), { event: 'journal', ...notice });
   say(flags, `mounted ${store} on ${mountPoint} (pid ${pid})`, {
     event: 'mounted',
     store,
@@ -109,8 +116,7 @@ async function run(directory: string, flags: MountArguments): Promise<void> {
   const settings = mountSettings(directory, flags);
   await prepare(settings, flags);
   if (!flags.foreground) {
-    const { pid } = await startDaemon(settings);
-    sayMounted(settings, flags, pid);
+    sayMounted(settings, flags, await startDaemon(settings));
     return;
   }
   process.exitCode = await serve({
@@ -121,7 +127,7 @@ async function run(directory: string, flags: MountArguments): Promise<void> {
     ),
     readyFd: flags.readyFd,
     onMounted: (served) => {
-      sayMounted(settings, flags, process.pid);
+      sayMounted(settings, flags, { pid: process.pid, replayed: served.replayed });
       if (flags.progress) printProgress(served);
     },
   });
@@ -146,6 +152,10 @@ export function addMountCommand(program: Command): void {
     .option(
       '--key-file <file>',
       'key, 64 hex digits, mode 0600 (env MILLRACE_KEY_FILE, else ~/.config/millrace/key)',
+    )
+    .option(
+      '--journal-dir <dir>',
+      'where what the store refuses at unmount is sealed (env MILLRACE_JOURNAL_DIR, else ~/.local/state/millrace)',
     )
     .option(
       '--data-workers <n>',

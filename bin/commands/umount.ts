@@ -2,7 +2,7 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { errnoName, Failure } from '../failure.ts';
+import { EXIT, errnoName, Failure } from '../failure.ts';
 import { type MountEntry, mountAt } from '../mount-table.ts';
 import { mountPointPath } from '../paths.ts';
 import { isServing, readRecord, removeRecord, type ServingRecord } from '../serving-record.ts';
@@ -80,10 +80,19 @@ function finalStatus(mountPoint: string): number {
       hint: `${seeLog}; what fsync or close acknowledged is in the store, the next mount recovers it`,
     });
   }
+  if (record.exitStatus === EXIT.journaled && record.journal !== undefined) {
+    throw new Failure({
+      message: `${mountPoint} is unmounted; what the store refused is sealed in ${record.journal}`,
+      hint:
+        `make room in ${record.store} or repair it, then mount it again: nothing is lost; ` +
+        '`millrace recover` shows, replays or exports the journal',
+      exitStatus: record.exitStatus,
+    });
+  }
   if (record.exitStatus !== 0) {
     throw new Failure({
       message: `${mountPoint} is unmounted, but not everything that was written reached the store`,
-      hint: `${seeLog}; mount the same store again: what is left is kept and retried`,
+      hint: `${seeLog}: it names what is lost`,
       exitStatus: record.exitStatus,
     });
   }

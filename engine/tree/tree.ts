@@ -121,6 +121,12 @@ export class Tree {
     return this.#session.load(ino);
   }
 
+  /** The directory that an inode lies in, as its record says; a root's own for a root. */
+  parentOf(ino: number): number | undefined {
+    const inode = this.#session.load(ino);
+    return typeof inode === 'number' || inode.parent === 0 ? undefined : inode.parent;
+  }
+
   lookup(parent: number, name: Uint8Array): Result<Attributes> {
     return names.lookup(this.#session, parent, name);
   }

@@ -153,6 +153,39 @@ export interface EpochCount {
 /** Keep key material out of core dumps and away from other processes of the same user. Main thread only. */
 export declare function harden(): void
 
+/** Append a record to the journal that was begun. */
+export declare function journalAppend(id: number, kind: number, body: Uint8Array): number
+
+/**
+ * Have the objects of a journal read as if the store had them: their ids one behind the other, and two numbers each,
+ * offset and bytes in the file.
+ */
+export declare function journalAttach(id: number, path: string, ids: Uint8Array, places: Float64Array): number
+
+/** Begin a journal: from now on what the store refuses goes there. */
+export declare function journalBegin(id: number, path: string, header: Uint8Array): number
+
+/** Read no journal any more. */
+export declare function journalDetach(id: number): void
+
+/** Delete a journal that was begun and not finished. */
+export declare function journalDiscard(id: number): void
+
+/** Take no further object; how many there are, and their bytes. */
+export declare function journalEndObjects(id: number): Array<number>
+
+/** Make the journal durable under its final name. */
+export declare function journalFinish(id: number, name: string): number
+
+/** Put an object of the attached journal into the store, unless it has it. */
+export declare function journalRestore(id: number, chunk: Uint8Array): number
+
+/**
+ * Whether an object of the attached journal is the chunk of its id: its bytes of plaintext, or -errno; -EBADMSG when it
+ * is damaged.
+ */
+export declare function journalVerify(id: number, chunk: Uint8Array): number
+
 /** The value by which a store recognises its key. */
 export declare function keyCheck(keyFile: string): Buffer
 
@@ -262,6 +295,8 @@ export interface ResealReport {
  * key before, "too many epochs" when objects of as many epochs are in it as a ring can hold.
  */
 export declare function rotateKey(keyFile: string, ring: KeyRingView | undefined | null, uuid: string, newKeyFile: string): Buffer
+/** Fill `out` with the plaintext of a chunk from an offset on, be it in the store or in the attached journal. */
+export declare function readChunk(id: number, chunk: Uint8Array, offset: number, out: Uint8Array): number
 
 /**
  * Every record that can still be read, in blocks: bytes of the key u16, bytes of the value u32, key, value. A key may
@@ -317,6 +352,12 @@ export declare function space(id: number): Array<number>
 
 /** Make every worker and mover leave its loop. */
 export declare function stop(id: number): void
+
+/** Whether the store has a chunk, whatever a journal holds: 1, 0 or -errno. */
+export declare function storeHas(id: number, chunk: Uint8Array): number
+
+/** Run the store's barrier on this thread. */
+export declare function storeSync(id: number): number
 
 /** Look at every page that is in use. */
 export declare function surveyPages(path: string, metas?: Uint8Array | undefined | null): PageSurvey

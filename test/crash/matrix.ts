@@ -54,7 +54,7 @@ function points(kind: ChainKind): KillPoint[] {
   const all = Object.keys(KILL_POINTS) as KillPoint[];
   return all.filter((point) => {
     if (values.point !== undefined && values.point !== point) return false;
-    if (['first', 'collection', 'keys'].includes(KILL_POINTS[point])) return false;
+    if (['first', 'collection', 'keys', 'journal'].includes(KILL_POINTS[point])) return false;
     if (KILL_POINTS[point] === 'power') return kind === 'power';
     return kind === 'disk' || kind === 'power' || !ON_DISK.has(point);
   });

@@ -44,6 +44,8 @@ export interface MountOptions {
   storeDir?: string;
   /** 'absent' starts the first mount without a key file at the path that it is told. */
   key?: 'absent';
+  /** Directory of recovery journals; beside the mount unless given. */
+  journalDir?: string;
   /** Run the mount process as this user; needs root. */
   user?: { uid: number; gid: number };
 }
@@ -53,6 +55,7 @@ export interface Mount {
   readonly dir: string;
   readonly storeDir: string;
   readonly keyFile: string;
+  readonly journalDir: string;
   /** The process that serves the mount now; another one after `remount`. */
   readonly pid: number;
   readonly child: ChildProcess;
@@ -189,6 +192,7 @@ class MountProcess implements Mount {
   readonly dir: string;
   readonly storeDir: string;
   readonly keyFile: string;
+  readonly journalDir: string;
   readonly #base: string;
   readonly #options: MountOptions;
   #child: ChildProcess | undefined;
@@ -201,6 +205,7 @@ class MountProcess implements Mount {
     this.dir = join(this.#base, 'mnt');
     this.storeDir = options.storeDir ?? join(this.#base, 'store');
     this.keyFile = join(this.#base, 'key');
+    this.journalDir = options.journalDir ?? join(this.#base, 'journals');
     mkdirSync(this.dir);
     mkdirSync(this.storeDir, { recursive: true });
     if (options.key !== 'absent') writeKey(this.keyFile);
@@ -297,6 +302,7 @@ class MountProcess implements Mount {
   #commandLine(): string[] {
     const command = [millracePath(), 'mount', this.dir, '--store', this.storeDir];
     command.push('--key-file', this.keyFile, '--foreground', '--front', testFront());
+    command.push('--journal-dir', this.journalDir);
     command.push(...(this.#options.flags ?? []));
     const user = this.#options.user;
     if (user === undefined) return command;

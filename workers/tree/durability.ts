@@ -157,13 +157,22 @@ export class Durability {
       this.#listeners.committed(errno);
       done(errno);
     };
+    this.#gather((errno) => this.#syncThen((late) => ended(errno || late)));
+  }
+
+  /** Settles everything and brings it into the tree, but not to the disk; then calls `done` with the first errno or 0. */
+  gatherAll(done: (errno: number) => void): void {
+    this.#turn.runAlone(() => this.#gather(done));
+  }
+
+  #gather(done: (errno: number) => void): void {
     const token = this.#owners.expect(1, (failed) => {
       let remaining = 1;
       let first = failed;
       const one = (errno: number): void => {
         first ||= errno;
         remaining -= 1;
-        if (remaining === 0) this.#syncThen((late) => ended(first || late));
+        if (remaining === 0) done(first);
       };
       for (const open of [...this.#slots.all()]) {
         if (!this.#slots.isDirty(open)) continue;

@@ -2,18 +2,21 @@
 import { Buffer } from 'node:buffer';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { MillraceError } from '../../engine/errors.ts';
+import { replayJournals } from '../../engine/journal/replay.ts';
+import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { TREE_WORKER } from '../../engine/layout.ts';
 import { native } from '../../engine/native.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Namespace } from '../../engine/tree/namespaces.ts';
 import { Tree } from '../../engine/tree/tree.ts';
-import { openTreeFile } from '../../engine/tree-file.ts';
+import { openGatedTreeFile } from '../../engine/tree-file.ts';
 import { refuseWhileKept } from '../../engine/tree-rebuild.ts';
 import { beginCollection } from '../collection.ts';
 import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
 import { die, turnsToLive } from '../mortality.ts';
 import type { TreeOrder, TreeReport, TreeTask } from '../task.ts';
+import { sealJournal } from './journaling.ts';
 import { rehearse } from './rehearsal.ts';
 import { VaultSealer } from './sealer.ts';
 import type { FileSystemStatistics } from './statistics.ts';
@@ -63,8 +66,9 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const addon = native();
   const say = (report: TreeReport): void => port.postMessage(report);
   const sealer = new VaultSealer(engine);
-  const kv = await openTreeFile(task.treeFile, sealer);
+  const { kv, gate } = await openGatedTreeFile(task.treeFile, sealer);
   const onDamage = (what: string): void => say({ type: 'damaged', what });
+  await replayWaiting(kv, sealer, task, say);
   const commands = new Commands(engine, TREE_WORKER);
   const tree = new Tree({ kv, sealer, onDamage });
   tree.format(task.owner);
@@ -106,12 +110,21 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   };
   let closed: Promise<void> | undefined;
   port.on('message', (order: TreeOrder) => {
-    if (order.type === 'close') closed = close();
-    else if (order.type === 'collect') {
+    if (order.type === 'close') {
+      closed = close();
+    } else if (order.type === 'collect') {
       const { number } = order;
       worker.collect(order, (outcome) => say({ type: 'collected', number, outcome }));
-    } else
+    } else if (order.type === 'drain') {
       worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
+    } else {
+      sealJournal(
+        { engine, worker, tree, kv, gate, sealer, task: task.journal, treeFile: task.treeFile },
+        order,
+      )
+        .then(say)
+        .catch((error: unknown) => say({ type: 'journaled', error: String(error), lost: [] }));
+    }
     doorbell.ring();
   });
   addon.setWake(engine, () => doorbell.ring());
@@ -127,6 +140,19 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     await worker.endCollections();
     port.close();
   }
+}
+
+/** Replays the journals that wait, before anybody is served; throws where one must be replayed and cannot. */
+async function replayWaiting(
+  kv: BufferedKv,
+  sealer: VaultSealer,
+  { engine, journal, owner }: TreeTask,
+  say: (report: TreeReport) => void,
+): Promise<void> {
+  const notices = await replayJournals({ engine, kv, sealer, owner, ...journal });
+  if (notices.length > 0) say({ type: 'replayed', notices });
+  const blocked = notices.find(({ outcome }) => outcome === 'blocked');
+  if (blocked !== undefined) throw new MillraceError('STORE_IO', blocked.message);
 }
 
 /** The namespaces that the mount shows, made where they are new. */

@@ -381,6 +381,11 @@ export class TreeWorker implements ControlHost {
     this.#durability.settleAll(done);
   }
 
+  /** Settles everything and brings it into the tree, but not to the disk. */
+  gatherAll(done: (errno: number) => void): void {
+    this.#durability.gatherAll(done);
+  }
+
   /** Inodes whose data or attributes are not stored; what an operator is told when a drain fails. */
   dirtyInodes(): number[] {
     const inodes: number[] = [];

@@ -9,6 +9,7 @@
 pub mod collection;
 pub mod digest;
 pub mod front;
+pub mod journal;
 pub mod keys;
 pub mod pages;
 mod registry;
@@ -16,7 +17,7 @@ pub mod upkeep;
 
 use keys::{KeyRingView, read_vault};
 use millrace_core::{Config, Engine, Memory, Region, hide_stack};
-use millrace_store::{ChunkStore, DirectoryStore};
+use millrace_store::{DirectoryStore, JournaledStore};
 use napi::bindgen_prelude::{Function, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Error, Result, Status};
@@ -83,7 +84,7 @@ pub fn open(options: OpenOptions, report: Function<'_, String, ()>) -> Result<u3
     let store = DirectoryStore::open(&PathBuf::from(&options.store)).map_err(|e| {
         failed(format!("{}: {}", options.store, std::io::Error::from_raw_os_error(e)))
     })?;
-    let store: Arc<dyn ChunkStore> = millrace_store::with_faults(Arc::new(store));
+    let store = Arc::new(JournaledStore::new(millrace_store::with_faults(Arc::new(store))));
     let shards: Vec<Region> = options.shards.iter().map(region).collect();
     // SAFETY: the views below are kept until `close`, which only forgets them when all threads have left.
     let memory = unsafe {
@@ -100,7 +101,7 @@ pub fn open(options: OpenOptions, report: Function<'_, String, ()>) -> Result<u3
     let config = Config {
         memory,
         vault,
-        store,
+        store: store.clone(),
         movers: options.movers as usize,
         report: Box::new(move |message| {
             report.call(message, ThreadsafeFunctionCallMode::NonBlocking);
@@ -110,7 +111,7 @@ pub fn open(options: OpenOptions, report: Function<'_, String, ()>) -> Result<u3
     let mut views = options.shards;
     views.push(options.control);
     views.push(options.inline);
-    Ok(remember(engine, views))
+    Ok(remember(engine, store, views))
 }
 
 /// Make every worker and mover leave its loop.

@@ -1,6 +1,7 @@
 //! Engines by number: a number is what JavaScript threads can pass around.
 use millrace_core::Engine;
 use millrace_fuse::{Bridge, MountPoint, Session};
+use millrace_store::JournaledStore;
 use napi::bindgen_prelude::Uint8Array;
 use napi::{Error, Result, Status};
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ pub(crate) struct Mounted {
 #[derive(Clone)]
 struct Entry {
     engine: Arc<Engine>,
+    store: Arc<JournaledStore>,
     mounted: Option<Mounted>,
     bridge: Option<Arc<Bridge>>,
 }
@@ -33,9 +35,13 @@ fn gone() -> Error {
     Error::new(Status::GenericFailure, "the engine is closed".to_owned())
 }
 
-pub(crate) fn remember(engine: Arc<Engine>, views: Vec<Uint8Array>) -> u32 {
+pub(crate) fn remember(
+    engine: Arc<Engine>,
+    store: Arc<JournaledStore>,
+    views: Vec<Uint8Array>,
+) -> u32 {
     let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
-    engines.push(Some(Entry { engine, mounted: None, bridge: None }));
+    engines.push(Some(Entry { engine, store, mounted: None, bridge: None }));
     let id = engines.len() as u32 - 1;
     VIEWS.with_borrow_mut(|all| all.insert(id, views));
     id
@@ -68,6 +74,15 @@ pub(crate) fn engine(id: u32) -> Result<Arc<Engine>> {
     let engines = ENGINES.read().unwrap_or_else(PoisonError::into_inner);
     match engines.get(id as usize) {
         Some(Some(entry)) => Ok(entry.engine.clone()),
+        _ => Err(gone()),
+    }
+}
+
+/// The store of an engine, with its journal.
+pub(crate) fn journaled(id: u32) -> Result<Arc<JournaledStore>> {
+    let engines = ENGINES.read().unwrap_or_else(PoisonError::into_inner);
+    match engines.get(id as usize) {
+        Some(Some(entry)) => Ok(entry.store.clone()),
         _ => Err(gone()),
     }
 }

@@ -50,4 +50,18 @@ impl Engine {
         }
         Ok(hasher.id())
     }
+
+    /// Fill `out` with the plaintext of a chunk from an offset on; on any thread, beside the movers.
+    ///
+    /// # Errors
+    /// EIO when the chunk cannot be read or is not authentic; it is reported with its id.
+    pub fn read_chunk(&self, id: &ChunkId, offset: usize, out: &mut [u8]) -> Result<(), i32> {
+        let mut scratch = Scratch::new(STEP_BYTES + 2 * SEGMENT_BYTES);
+        for (number, part) in out.chunks_mut(STEP_BYTES).enumerate() {
+            let plain = scratch.bytes();
+            let range = self.open_range(id, offset + number * STEP_BYTES, part.len(), plain)?;
+            part.copy_from_slice(&plain[range]);
+        }
+        Ok(())
+    }
 }

@@ -170,7 +170,7 @@ impl DirectoryStore {
         let flags = flags | libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let file = open_at(&self.tmp, name, flags)?;
         pass(KillPoint::ObjectCreated);
-        write_all(&file, object)?;
+        write_all(&file, object, 0)?;
         pass(KillPoint::ObjectWritten);
         if self.volatile { Ok(()) } else { file.sync_data().map_err(|e| errno(&e)) }
     }

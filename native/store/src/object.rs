@@ -7,9 +7,9 @@ use std::os::fd::AsRawFd;
 /// The most pieces of one pwritev (Linux' `IOV_MAX`).
 const PIECES_MAX: usize = 1024;
 
-/// Write the pieces one behind the other from the start of the file.
-pub(crate) fn write_all(file: &File, pieces: &[IoSlice<'_>]) -> Result<(), i32> {
-    let mut offset = 0usize;
+/// Write the pieces one behind the other from an offset of the file on.
+pub(crate) fn write_all(file: &File, pieces: &[IoSlice<'_>], start: u64) -> Result<(), i32> {
+    let mut offset = start;
     let (mut index, mut skip) = (0, 0);
     let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES_MAX];
     while index < pieces.len() {
@@ -34,7 +34,7 @@ pub(crate) fn write_all(file: &File, pieces: &[IoSlice<'_>]) -> Result<(), i32> 
         if n == 0 && pieces[index].len() > skip {
             return Err(libc::EIO);
         }
-        offset += n as usize;
+        offset += n as u64;
         let mut left = n as usize;
         while index < pieces.len() && left >= pieces[index].len() - skip {
             left -= pieces[index].len() - skip;
