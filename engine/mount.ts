@@ -115,6 +115,8 @@ const DRAIN_PAUSE_MS = 500;
 const DRAIN_ATTEMPTS = 10;
 /** How long dirty data is waited for while a journal is sealed; memory is read and a local file written. */
 const JOURNAL_MS = 120_000;
+/** The same after a thread has died, which may be the one that has to answer. */
+const SALVAGE_MS = 10_000;
 /** How long programs that still hold files are waited for after the mount was detached. */
 const DETACH_MS = 2000;
 
@@ -168,6 +170,9 @@ class ServedMount implements Mount {
   #finish: (result: MountEnd) => void = () => {};
   #mounted = false;
   #failed = false;
+  #treeDied = false;
+  /** How the mount ends after a thread died. */
+  #salvaged: Promise<MountEnd> = Promise.resolve({ exitStatus: 1 });
   #ending = false;
 
   constructor(options: MountOptions, superblock: Superblock, journal: JournalTask) {
@@ -251,9 +256,10 @@ class ServedMount implements Mount {
     this.#frontEnded.then(() => this.#end()).catch((error: unknown) => this.#onFailure(error));
     for (const [worker, task] of this.#tasks.entries()) {
       const who = worker === TREE_WORKER ? 'the tree worker' : `data worker ${worker}`;
-      task.catch((cause: unknown) =>
-        this.#onFailure(new Error(`${who} died: the mount ends`, { cause })),
-      );
+      task.catch((cause: unknown) => {
+        if (worker === TREE_WORKER) this.#treeDied = true;
+        this.#onFailure(new Error(`${who} died: the mount ends`, { cause }));
+      });
     }
     log.info({ directory, store }, 'mounted');
     if (this.#options.options['shared_mmap'] !== 'allow') {
@@ -359,12 +365,45 @@ class ServedMount implements Mount {
   #onFailure(error: unknown): void {
     if (this.#failed) return;
     this.#failed = true;
-    const what = 'a thread of the mount died; what was not committed is lost, the mount ends';
-    this.#options.log.error({ err: error }, what);
-    this.#sayFailure(error);
+    this.#options.log.error({ err: error }, 'a thread of the mount died, the mount ends');
     if (this.#mounted) this.#abort();
-    // Fronts may wait for frames that nobody will free any more.
-    native().stop(this.#engine);
+    this.#salvaged = this.#salvage(error).catch(() => ({ exitStatus: 1 }));
+    const stop = (): void => {
+      this.#sayFailure(error);
+      // Fronts may wait for frames that nobody will free any more.
+      native().stop(this.#engine);
+    };
+    this.#salvaged.then(stop, stop);
+  }
+
+  /** Seals what the threads that are left still know and the store does not. */
+  async #salvage(error: unknown): Promise<MountEnd> {
+    const { log } = this.#options;
+    const lose = (fields: object): MountEnd => {
+      log.error(fields, 'what was not committed is lost');
+      return { exitStatus: 1 };
+    };
+    if (!this.#mounted) return { exitStatus: 1 };
+    if (this.#treeDied) return lose({});
+    const cause = error instanceof Error ? error.message : String(error);
+    const journaled = this.#report('journaled');
+    this.#order({ type: 'journal', errno: 0, cause, lost: [], limitMs: SALVAGE_MS });
+    const report = await Promise.race([
+      journaled,
+      sleep(2 * SALVAGE_MS, undefined, { ref: false }),
+    ]);
+    if (report?.type !== 'journaled') return lose({});
+    await Promise.race([this.#letGoOfTree(), sleep(SALVAGE_MS, undefined, { ref: false })]);
+    const { file: journal, lost: inodes } = report;
+    if (journal === undefined) {
+      return report.error === undefined
+        ? { exitStatus: 1 }
+        : lose({ reason: report.error, inodes });
+    }
+    const what = 'what was not committed is sealed in a recovery journal';
+    if (inodes.length === 0) log.warn({ journal }, `${what}: the next mount replays it`);
+    else log.error({ journal, inodes }, `${what}, but for data of these inodes, which is lost`);
+    return { exitStatus: 1, journal };
   }
 
   async collectGarbage(options: { graceSeconds: number; dryRun: boolean }): Promise<SweepReport> {
@@ -419,8 +458,8 @@ class ServedMount implements Mount {
     if (this.#ending) return;
     this.#ending = true;
     const end = this.#failed
-      ? { exitStatus: 1 }
-      : await this.#drain().catch(() => ({ exitStatus: 1 }));
+      ? await this.#salvaged
+      : await this.#drain().catch(() => this.#salvaged);
     await this.#stop();
     this.#finish(end);
   }
@@ -450,6 +489,10 @@ class ServedMount implements Mount {
     await this.#letGoOfTree();
     if (report.type !== 'journaled') return { exitStatus: 1 };
     const { file, lost, error } = report;
+    if (file === undefined && error === undefined) {
+      log.error({ reason }, 'everything is in the store, but it could not be made durable');
+      return { exitStatus: 1 };
+    }
     if (file === undefined) {
       const hint = `make room in ${store} or repair it before the next mount`;
       const fields = { reason, journal: error, inodes: [...new Set([...inodes, ...lost])], hint };

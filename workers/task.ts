@@ -183,8 +183,8 @@ export type TreeReport =
   | { type: 'ready' }
   /** errno 0: all is durable. Else these inodes are not. */
   | { type: 'drained'; errno: number; inodes: number[] }
-  /** The journal, or why there is none; inodes whose data is not in it. */
-  | { type: 'journaled'; file?: string; changes?: number; error?: string; lost: readonly number[] }
+  /** The journal, or why there is none, or neither: nothing was left; inodes whose data is not in it. */
+  | { type: 'journaled'; file?: string; error?: string; lost: readonly number[] }
   | { type: 'closed'; error?: string }
   | { type: 'collected'; number: number; outcome: CollectionOutcome }
   /** What became of the journals that waited; comes before 'ready', where there were any. */

@@ -66,6 +66,11 @@ export class JournalWriter {
     pass('journal-begun');
   }
 
+  /** Takes no further chunk; how many there are. */
+  endChunks(): number {
+    return native().journalEndObjects(this.#engine)[0] as number;
+  }
+
   /** Seals these changes and the end, and gives the file its name, durably: its path. Throws STORE_IO. */
   finish(changes: readonly JournalChange[], cause: JournalCause): string {
     this.#writeChanges(changes);

@@ -1,6 +1,7 @@
 /** What a store refuses until its mount must end is sealed into a journal, and replayed by the next mount. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -333,4 +334,81 @@ mountTest(
     }
   },
   { root: true },
+);
+
+/** Writes pieces without a sync until that fails; how many were acknowledged. */
+async function writeUntilTheEnd(faulty: FaultyMount): Promise<number> {
+  return faulty.calls(async (calls, dir) => {
+    const opened = await calls.call('open', 'f', `${dir}/f`, ['O_WRONLY', 'O_CREAT']);
+    assert.ok('value' in opened, JSON.stringify(opened));
+    for (let seed = 0; seed < 4000; seed += 1) {
+      const written = await calls.call('pwrite', 'f', { seed, length: MIB }, seed * MIB);
+      if ('errno' in written) return seed;
+    }
+    return Number.NaN;
+  });
+}
+
+mountTest(
+  'a front that dies takes no acknowledged write with it: a journal has what nobody synced',
+  () =>
+    withFaultyMount(async (faulty) => {
+      assert.equal(await faulty.mount.umount(), 0);
+      faulty.dieAt('front:40');
+      await faulty.mount.remount();
+      const ended = once(faulty.mount.child, 'exit');
+      const pieces = await writeUntilTheEnd(faulty);
+      assert.deepEqual(await ended, [1, null], faulty.mount.stderr());
+      assert.ok(pieces > 10, `only ${pieces} pieces`);
+      assert.equal(faulty.journals().length, 1, faulty.mount.stderr());
+      faulty.dieAt();
+      await faulty.mount.remount();
+      await faulty.calls(async (calls, dir) => {
+        await calls.ok('open', 'f', `${dir}/f`, ['O_RDONLY']);
+        for (let seed = 0; seed < pieces; seed += 1) {
+          const piece = { seed, length: MIB };
+          assert.equal(await calls.ok('pread_expect', 'f', piece, seed * MIB), true, `${seed}`);
+        }
+        await calls.ok('close', 'f');
+      });
+      assert.deepEqual(faulty.journals(), []);
+      assert.equal(await faulty.mount.umount(), 0, faulty.mount.stderr());
+    }),
+  { needs: 'front threads' },
+);
+
+mountTest(
+  'a data worker that dies costs what it alone knew: the journal names the file, and is replayed',
+  () =>
+    withFaultyMount(
+      async (faulty) => {
+        await faulty.calls((calls, dir) =>
+          calls.ok('write_and_sync', `${dir}/kept`, 1, 1, 3 * MIB, true),
+        );
+        assert.equal(await faulty.mount.umount(), 0);
+        faulty.dieAt('data:40');
+        await faulty.mount.remount();
+        const ended = once(faulty.mount.child, 'exit');
+        await writeUntilTheEnd(faulty);
+        assert.deepEqual(await ended, [1, null], faulty.mount.stderr());
+        assert.match(faulty.mount.stderr(), /sealed in a recovery journal, but for data of these/);
+        const shown = await faulty.recover('--json');
+        const [{ lost, files }] = JSON.parse(shown.stdout).journals;
+        assert.deepEqual(
+          lost,
+          files.map(({ ino }: { ino: number }) => ino),
+        );
+        faulty.dieAt();
+        await faulty.mount.remount();
+        const [kept, wanted] = await faulty.calls(async (calls, dir) => [
+          await calls.ok('hash', `${dir}/kept`),
+          await calls.ok('hash_of', [{ seed: 1, length: 3 * MIB }]),
+        ]);
+        assert.deepEqual(kept, wanted);
+        assert.deepEqual(faulty.journals(), []);
+        assert.equal(await faulty.mount.umount(), 0, faulty.mount.stderr());
+        assert.equal((await faulty.command('fsck', '--deep')).status, 0);
+      },
+      { flags: ['-o', 'commit_interval=0', '--data-workers', '2'] },
+    ),
 );

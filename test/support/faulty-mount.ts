@@ -34,6 +34,12 @@ export class FaultyMount {
     else this.#environment['MILLRACE_TEST_KILL'] = point;
   }
 
+  /** The next mount process has threads of a role die, see `workers/mortality.ts`; none without one. */
+  dieAt(life?: string): void {
+    if (life === undefined) delete this.#environment['MILLRACE_TEST_DIE'];
+    else this.#environment['MILLRACE_TEST_DIE'] = life;
+  }
+
   /** Journals in all states, as paths. */
   journals(directory: string = this.mount.journalDir): string[] {
     const names = readdirSync(directory, { recursive: true, encoding: 'utf8' });

@@ -165,25 +165,33 @@ export class Durability {
     this.#turn.runAlone(() => this.#gather(done));
   }
 
+  /** Brings into the tree what was settled so far, for when some owner of regions will never answer. */
+  gatherSettled(done: (errno: number) => void): void {
+    this.#turn.runAlone(() => this.#commitDirty(0, done));
+  }
+
   #gather(done: (errno: number) => void): void {
-    const token = this.#owners.expect(1, (failed) => {
-      let remaining = 1;
-      let first = failed;
-      const one = (errno: number): void => {
-        first ||= errno;
-        remaining -= 1;
-        if (remaining === 0) done(first);
-      };
-      for (const open of [...this.#slots.all()]) {
-        if (!this.#slots.isDirty(open)) continue;
-        remaining += 1;
-        this.#commits.commit(open, (errno) => {
-          if (failed !== 0) this.#slots.keepDirty(open);
-          one(errno);
-        });
-      }
-      one(0);
-    });
+    const token = this.#owners.expect(1, (failed) => this.#commitDirty(failed, done));
     this.#owners.tell(this.#message.begin(kind.SETTLE_ALL, NONE, 0, 0).a(token));
+  }
+
+  /** Commits every inode that is dirty; `failed` is what its settles have ended with. */
+  #commitDirty(failed: number, done: (errno: number) => void): void {
+    let remaining = 1;
+    let first = failed;
+    const one = (errno: number): void => {
+      first ||= errno;
+      remaining -= 1;
+      if (remaining === 0) done(first);
+    };
+    for (const open of [...this.#slots.all()]) {
+      if (!this.#slots.isDirty(open)) continue;
+      remaining += 1;
+      this.#commits.commit(open, (errno) => {
+        if (failed !== 0) this.#slots.keepDirty(open);
+        one(errno);
+      });
+    }
+    one(0);
   }
 }

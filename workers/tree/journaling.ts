@@ -16,6 +16,8 @@ import type { TreeWorker } from './tree-worker.ts';
 /** How often what is dirty is settled: jobs that were on their way to the store fail once more. */
 const ATTEMPTS = 20;
 const PAUSE_MS = 100;
+/** How long is waited for the rest, where not everything could be settled. */
+const LAST_MS = 2000;
 
 /** What a mount's tree worker journals from. */
 export interface JournalSource {
@@ -44,7 +46,7 @@ type JournalReport = Extract<TreeReport, { type: 'journaled' }>;
 
 /**
  * Seals everything that is not in the store. Afterwards nothing is committed any more: only `close`
- * may follow. The report names what could not be sealed.
+ * may follow. The report names what could not be sealed; it has no file where nothing was left to seal.
  *
  * Threads: the tree worker's, outside of a turn.
  */
@@ -63,27 +65,32 @@ export async function sealJournal(
     return { type: 'journaled', error: textOf(error), lost: worker.dirtyInodes() };
   }
   gate.shut();
-  const isSettled = await settle(worker, reason.limitMs);
-  const lost = [...new Set([...reason.lost, ...(isSettled ? [] : worker.dirtyInodes())])];
+  const lost = await settle(worker, reason.limitMs);
   try {
-    return finish(source, writer, { ...reason, lost });
+    return finish(source, writer, { ...reason, lost: [...new Set([...reason.lost, ...lost])] });
   } catch (error) {
     writer.discard();
     return { type: 'journaled', error: textOf(error), lost: worker.dirtyInodes() };
   }
 }
 
-/** Has every region settled and its extents in the tree, in memory. False: not all of them, or not in time. */
-async function settle(worker: TreeWorker, limitMs: number): Promise<boolean> {
+/** Has every region settled and its extents in the tree, in memory; yields inodes that miss some, or may. */
+async function settle(worker: TreeWorker, limitMs: number): Promise<number[]> {
   const deadline = performance.now() + limitMs;
   for (let attempt = 0; attempt < ATTEMPTS && performance.now() < deadline; attempt++) {
-    const gathered = new Promise<number>((resolve) => worker.gatherAll(resolve));
     const left = Math.max(0, deadline - performance.now());
-    const errno = await Promise.race([gathered, sleep(left, -1, { ref: false })]);
-    if (errno === 0) return true;
+    if ((await within(left, (done) => worker.gatherAll(done))) === 0) return [];
     await sleep(PAUSE_MS);
   }
-  return false;
+  const lost = worker.dirtyInodes();
+  await within(LAST_MS, (done) => worker.gatherSettled(done));
+  return lost;
+}
+
+/** What `task` is done with, or -1 when that takes longer. */
+function within(limitMs: number, task: (done: (errno: number) => void) => void): Promise<number> {
+  const ended = new Promise<number>((resolve) => task(resolve));
+  return Promise.race([ended, sleep(limitMs, -1, { ref: false })]);
 }
 
 function finish(
@@ -99,8 +106,11 @@ function finish(
     treeFile,
   );
   const { lost } = reason;
-  const file = writer.finish(changes, reason);
-  return { type: 'journaled', file, changes: changes.length, lost };
+  if (changes.length === 0 && lost.length === 0 && writer.endChunks() === 0) {
+    writer.discard();
+    return { type: 'journaled', lost };
+  }
+  return { type: 'journaled', file: writer.finish(changes, reason), lost };
 }
 
 function textOf(error: unknown): string {

@@ -109,6 +109,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     }
   };
   let closed: Promise<void> | undefined;
+  let sealing: Promise<TreeReport> | undefined;
   port.on('message', (order: TreeOrder) => {
     if (order.type === 'close') {
       closed = close();
@@ -118,10 +119,12 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     } else if (order.type === 'drain') {
       worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
     } else {
-      sealJournal(
+      // A thread may die while it is sealed already: that is one journal.
+      sealing ??= sealJournal(
         { engine, worker, tree, kv, gate, sealer, task: task.journal, treeFile: task.treeFile },
         order,
-      )
+      );
+      sealing
         .then(say)
         .catch((error: unknown) => say({ type: 'journaled', error: String(error), lost: [] }));
     }

@@ -386,6 +386,11 @@ export class TreeWorker implements ControlHost {
     this.#durability.gatherAll(done);
   }
 
+  /** Brings into the tree what was settled so far, though not everything can be. */
+  gatherSettled(done: (errno: number) => void): void {
+    this.#durability.gatherSettled(done);
+  }
+
   /** Inodes whose data or attributes are not stored; what an operator is told when a drain fails. */
   dirtyInodes(): number[] {
     const inodes: number[] = [];
