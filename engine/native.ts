@@ -76,7 +76,7 @@ export interface Native {
   /** Objects of a journal are read as if the store had them: ids, then offset and bytes of each in the file. */
   journalAttach(engine: number, path: string, ids: Uint8Array, places: Float64Array): number;
   journalDetach(engine: number): void;
-  /** Bytes of plaintext of an object that is the chunk of its id, -EBADMSG when it is not, or -errno. */
+  /** Bytes of plaintext of an object that is the chunk of its id, -EBADMSG when it is not, -ENOKEY when no key at hand opens it, or -errno. */
   journalVerify(engine: number, chunk: Uint8Array): number;
   /** Puts an object of the attached journal into the store: 0 or an errno. */
   journalRestore(engine: number, chunk: Uint8Array): number;

@@ -18,6 +18,7 @@ import {
   type Rotation,
   type Superblock,
 } from './store/superblock.ts';
+import { requireNoJournal } from './store-recovery.ts';
 import { refuseWhileKept, removeRebuilt } from './tree-rebuild.ts';
 import {
   type OpenStore,
@@ -31,6 +32,8 @@ import { VERSION } from './version.ts';
 
 /** How a key is rotated. */
 export interface RotationOptions extends StoreAndKey {
+  /** Directory of recovery journals: no key is forgotten while one waits. */
+  readonly journals: string;
   /** File of the key to rotate to; undefined: it stays, and what older ones sealed is sealed anew. */
   readonly newKeyFile: string | undefined;
   /** Leaves the new key's file behind, durable. Called once it is clear that it will be needed. */
@@ -68,8 +71,9 @@ export interface Rewritten extends ResealReport {
  * not open, or a damaged tree is kept, and then no key is forgotten.
  */
 export async function rotateKey(options: RotationOptions): Promise<RotationReport> {
-  const { store, newKeyFile, rewrite } = options;
+  const { store, journals, newKeyFile, rewrite } = options;
   let { keyFile } = options;
+  if (rewrite) await requireNoJournal(store, journals);
   let rotated = false;
   if (newKeyFile !== undefined) {
     if (!(await isRotatedTo(store, options))) {

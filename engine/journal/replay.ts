@@ -23,6 +23,9 @@ import { chunksOf } from './journal-view.ts';
 import { type Journal, type JournalOwner, readJournal } from './journal-reader.ts';
 import { listJournals, removeJournal, setAside } from './places.ts';
 
+/** errno of Linux that Node does not name. */
+const ENOKEY = 126;
+
 /** What became of one journal. */
 export interface ReplayNotice {
   /** 'blocked': the store must not be served before the journal is replayed. */
@@ -122,7 +125,9 @@ export function damagedChunk(engine: number, { ids }: Journal): Flaw | undefined
     const id = ids.slice(at, at + ID_BYTES);
     const bytes = native().journalVerify(engine, id);
     if (bytes >= 0) continue;
-    return { flaw: `its chunk ${Buffer.from(id).toString('hex')} is damaged` };
+    const how =
+      -bytes === ENOKEY ? 'is sealed under a key that the store has no more' : 'is damaged';
+    return { flaw: `its chunk ${Buffer.from(id).toString('hex')} ${how}` };
   }
   return undefined;
 }

@@ -182,7 +182,7 @@ export declare function journalRestore(id: number, chunk: Uint8Array): number
 
 /**
  * Whether an object of the attached journal is the chunk of its id: its bytes of plaintext, or -errno; -EBADMSG when it
- * is damaged.
+ * is damaged, -ENOKEY when its key is not at hand.
  */
 export declare function journalVerify(id: number, chunk: Uint8Array): number
 
@@ -276,6 +276,9 @@ export interface PageSurvey {
 /** One turn of a worker: see `Engine::poll`. */
 export declare function poll(id: number, worker: number, consumed: number, words: number, timeoutMicros: number): number
 
+/** Fill `out` with the plaintext of a chunk from an offset on, be it in the store or in the attached journal. */
+export declare function readChunk(id: number, chunk: Uint8Array, offset: number, out: Uint8Array): number
+
 /** What was sealed anew. */
 export interface ResealReport {
   /** Chunks that were sealed anew. */
@@ -295,8 +298,6 @@ export interface ResealReport {
  * key before, "too many epochs" when objects of as many epochs are in it as a ring can hold.
  */
 export declare function rotateKey(keyFile: string, ring: KeyRingView | undefined | null, uuid: string, newKeyFile: string): Buffer
-/** Fill `out` with the plaintext of a chunk from an offset on, be it in the store or in the attached journal. */
-export declare function readChunk(id: number, chunk: Uint8Array, offset: number, out: Uint8Array): number
 
 /**
  * Every record that can still be read, in blocks: bytes of the key u16, bytes of the value u32, key, value. A key may

@@ -336,6 +336,31 @@ mountTest(
   { root: true },
 );
 
+mountTest(
+  'a journal is replayed after the key was rotated, and not forgotten with the old one',
+  () =>
+    withFaultyMount(async (faulty) => {
+      const tree = await journal(faulty);
+      const { keyFile, journalDir } = faulty.mount;
+      const rotate = [
+        'key',
+        'rotate',
+        '--new-key-file',
+        `${keyFile}-new`,
+        '--journal-dir',
+        journalDir,
+      ];
+      const refused = await faulty.command(...rotate, '--rewrite');
+      assert.equal(refused.status, 1, refused.stdout);
+      assert.match(refused.stderr, /recovery journal waits/);
+      const rotated = await faulty.command(...rotate);
+      assert.equal(rotated.status, 0, rotated.stderr);
+      renameSync(`${keyFile}-new`, keyFile);
+      await faulty.mount.remount();
+      await assertRecovered(faulty, tree);
+    }),
+);
+
 /** Writes pieces without a sync until that fails; how many were acknowledged. */
 async function writeUntilTheEnd(faulty: FaultyMount): Promise<number> {
   return faulty.calls(async (calls, dir) => {

@@ -5,7 +5,7 @@ import { type RotationReport, rotateKey } from '../../../engine/store-keys.ts';
 import { EXIT, Failure } from '../../failure.ts';
 import { formatBytes } from '../../flags.ts';
 import { makeKeyFile, requireKeyFile } from '../../key-file.ts';
-import { defaultKeyFile, defaultStore } from '../../paths.ts';
+import { defaultJournals, defaultKeyFile, defaultStore } from '../../paths.ts';
 import { isWithin } from '../../preflight.ts';
 import { ProgressLine } from '../../progress.ts';
 
@@ -13,6 +13,7 @@ interface RotateArguments {
   store?: string;
   keyFile?: string;
   newKeyFile?: string;
+  journalDir?: string;
   rewrite?: boolean;
   json?: boolean;
 }
@@ -62,6 +63,7 @@ async function run(flags: RotateArguments): Promise<void> {
   const line = new ProgressLine();
   const report = await rotateKey({
     ...places,
+    journals: flags.journalDir === undefined ? defaultJournals() : path.resolve(flags.journalDir),
     rewrite,
     makeNewKey: () => {
       if (places.newKeyFile !== undefined) created = makeKeyFile(places.newKeyFile).created;
@@ -151,6 +153,10 @@ export function addKeyRotateCommand(key: Command): void {
     .option('--store <dir>', 'the store (env MILLRACE_STORE, else ~/.local/share/millrace/store)')
     .option('--key-file <file>', 'its key (env MILLRACE_KEY_FILE, else ~/.config/millrace/key)')
     .option('--new-key-file <file>', 'the key to rotate to; made where it does not exist')
+    .option(
+      '--journal-dir <dir>',
+      'recovery journals (env MILLRACE_JOURNAL_DIR, else ~/.local/state/millrace)',
+    )
     .option('--rewrite', 'seal everything anew that earlier keys have sealed, and forget these')
     .option('--json', 'print JSON')
     .addHelpText('after', AFTER)

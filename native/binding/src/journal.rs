@@ -71,7 +71,7 @@ pub fn journal_detach(id: u32) -> Result<()> {
 }
 
 /// Whether an object of the attached journal is the chunk of its id: its bytes of plaintext, or -errno; -EBADMSG when it
-/// is damaged.
+/// is damaged, -ENOKEY when its key is not at hand.
 #[napi]
 pub fn journal_verify(id: u32, chunk: Uint8Array) -> Result<i32> {
     let mut scratch = Scratch::new(REGION_BYTES + 2 * SEGMENT_BYTES);
@@ -80,6 +80,7 @@ pub fn journal_verify(id: u32, chunk: Uint8Array) -> Result<i32> {
         Ok(bytes) => i32::try_from(bytes).unwrap_or(-libc::EBADMSG),
         Err(ReadError::Errno(errno)) => -errno,
         Err(ReadError::Damaged) => -libc::EBADMSG,
+        Err(ReadError::Epoch(_)) => -libc::ENOKEY,
     })
 }
 
