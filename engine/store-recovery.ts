@@ -42,6 +42,6 @@ export async function requireNoJournal(store: string, journals: string): Promise
   if (waiting === undefined) return;
   const message = `a recovery journal waits to be replayed into the store: ${waiting.file}`;
   throw new MillraceError('STORE_BUSY', message, {
-    hint: 'Mount the store, or run `millrace recover replay`; then try again.',
+    hint: 'Mount the store, or run `millrace recover replay`. One that is damaged: export it, then move it away.',
   });
 }

@@ -121,7 +121,8 @@ export function addUmountCommand(program: Command): void {
     .summary('unmount and wait until everything is in the store')
     .description(
       'Unmounts DIR, waits until the serving process has written everything to the store and is gone, and ' +
-        'returns its exit status: 0 means that every byte written is durable.',
+        'returns its exit status: 0 means that every byte written is durable; 3 that the store refused some, ' +
+        'which is sealed in a recovery journal for the next mount (see millrace recover).',
     )
     .argument('<directory>', 'mount point')
     .action(run);
