@@ -33,15 +33,19 @@ export async function recoverStore(options: RecoveryOptions): Promise<RecoverOut
 }
 
 /**
- * Throws where a journal waits for a store: whoever deletes or repairs what no file needs does not
- * see what the journal needs.
+ * Throws where a journal waits for a store: whoever changes records or keys would make it fit no
+ * more.
  */
 export async function requireNoJournal(store: string, journals: string): Promise<void> {
   const { directory } = journalTask(journals, await readSuperblock(store));
   const waiting = listJournals(directory).find(({ state }) => state === 'waiting');
-  if (waiting === undefined) return;
-  const message = `a recovery journal waits to be replayed into the store: ${waiting.file}`;
-  throw new MillraceError('STORE_BUSY', message, {
+  if (waiting !== undefined) throw journalWaits(waiting.file);
+}
+
+/** Why nothing is done to a store. */
+export function journalWaits(file: string): MillraceError {
+  const message = `a recovery journal waits to be replayed into the store: ${file}`;
+  return new MillraceError('STORE_BUSY', message, {
     hint: 'Mount the store, or run `millrace recover replay`. One that is damaged: export it, then move it away.',
   });
 }

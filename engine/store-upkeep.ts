@@ -4,7 +4,8 @@ import type { CheckOutcome, SweepOutcome, UpkeepFailure, UpkeepProgress } from '
 import { MillraceError } from './errors.ts';
 import type { SweepReport } from './native.ts';
 import { readSuperblock } from './store/superblock.ts';
-import { requireNoJournal } from './store-recovery.ts';
+import { journalTask } from './journal/owner.ts';
+import { journalWaits, requireNoJournal } from './store-recovery.ts';
 import { refuseWhileKept } from './tree-rebuild.ts';
 import {
   countLeftovers,
@@ -63,7 +64,7 @@ export async function checkStore(options: CheckOptions): Promise<StoreCheckRepor
 
 /** How a store is cleaned. */
 export interface SweepOptions extends StoreAndKey {
-  /** Directory of recovery journals: nothing is deleted while one waits. */
+  /** Directory of recovery journals: what one needs that waits is kept. */
   readonly journals: string;
   /** Chunks that were written in the last so many seconds stay. */
   readonly graceSeconds: number;
@@ -88,18 +89,18 @@ export interface StoreSweepReport extends SweepReport {
  */
 export async function sweepStore(options: SweepOptions): Promise<StoreSweepReport> {
   const { store, graceSeconds, dryRun, journals, onProgress } = options;
-  await readSuperblock(store);
-  if (!dryRun) await requireNoJournal(store, journals);
+  const journal = journalTask(journals, await readSuperblock(store));
   const leftovers = await countLeftovers(store);
   requireTree(store);
   refuseWhileKept(treeFileOf(store));
   const outcome = await onUnmountedStore<SweepOutcome | UpkeepFailure>(
     options,
-    (parts) => ({ role: 'sweep', ...parts, graceSeconds, dryRun }),
+    (parts) => ({ role: 'sweep', ...parts, journal, graceSeconds, dryRun }),
     onProgress,
   );
   if ('failure' in outcome) throw treeRefused(store, outcome.failure);
   if ('swept' in outcome) return { ...outcome.swept, orphans: outcome.orphans, leftovers };
+  if ('journal' in outcome) throw journalWaits(outcome.journal);
   const message = `the tree of the store ${store} is damaged: nothing was deleted`;
   throw new MillraceError('STORE_DAMAGED', message, {
     hint: 'Run `millrace fsck` to see what is wrong; chunks that damaged files need must stay.',

@@ -66,6 +66,7 @@ export interface SweepTask {
   readonly engine: number;
   readonly treeFile: string;
   readonly graceSeconds: number;
+  readonly journal: JournalTask;
   readonly dryRun: boolean;
   readonly port: MessagePort;
 }
@@ -138,8 +139,9 @@ export interface CheckOutcome {
 /** How a collection of garbage in a mount ended. */
 export type CollectionOutcome = { readonly swept: SweepReport } | { readonly failure: string };
 
-/** What a sweep did; it does nothing to a tree that has findings. */
+/** What a sweep did; it does nothing to a tree that has findings, nor while a journal waits that cannot be read. */
 export type SweepOutcome =
+  | { readonly journal: string }
   | { readonly findings: number }
   | { readonly swept: SweepReport; readonly orphans: number };
 

@@ -15,12 +15,12 @@ import { withTree } from './tree-file.ts';
 /** Does what the task asks for. What is thrown comes back as a sentence. */
 export async function recoverJournals(task: RecoverTask): Promise<RecoverOutcome | UpkeepFailure> {
   const { engine, treeFile, journal, action, owner } = task;
-  const sealer = new VaultSealer(engine);
   if (action === 'replay') {
-    return withTree(treeFile, async (kv) => ({
+    return withTree(task, async (kv, sealer) => ({
       notices: await replayJournals({ engine, kv, sealer, owner, ...journal }),
     }));
   }
+  const sealer = new VaultSealer(engine);
   try {
     const lmdb = await LmdbKv.open({ path: treeFile, inspect: refuseDamaged });
     try {
