@@ -2,6 +2,7 @@
 import type { FuzzTarget } from './target.ts';
 import { anchor } from './targets/anchor.ts';
 import { flags } from './targets/flags.ts';
+import { journal } from './targets/journal.ts';
 import { keyFile } from './targets/key-file.ts';
 import { log } from './targets/log.ts';
 import { records } from './targets/records.ts';
@@ -15,6 +16,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   records,
   log,
   anchor,
+  journal,
   superblock,
   keyFile,
   flags,
