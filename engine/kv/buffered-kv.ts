@@ -98,9 +98,11 @@ export class BufferedKv implements Kv, Transaction {
   static async open(below: Kv, log: WriteAheadLog): Promise<BufferedKv> {
     const records = below.transact((transaction) => recover(transaction, log));
     const kv = new BufferedKv(below, log);
-    if (records === 0) return kv;
-    pass('log-replayed');
+    if (!log.wasLeft) return kv;
+    if (records > 0) pass('log-replayed');
+    // Its files are written anew from now on: a loss of power must not need what was in them.
     await below.sync();
+    if (records === 0) return kv;
     // The position that was written below is taken: no other state may have it.
     log.restart();
     kv.#isAnchored = true;

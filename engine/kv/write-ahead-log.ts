@@ -51,6 +51,7 @@ export class WriteAheadLog {
   #generation = 0;
   #isOpen = false;
   #hasFailed = false;
+  #wasLeft = false;
   /** Whether the names of its files are on the disk. */
   #isNamed = false;
 
@@ -71,11 +72,14 @@ export class WriteAheadLog {
    */
   replay(visit: OnChange, written: LogPosition): number {
     const found = this.#paths.map((path) => FoundSegment.read(path)).filter(isThere);
+    this.#wasLeft = found.length > 0;
     found.sort((a, b) => a.generation - b.generation);
+    // No generation is given twice, not even that of a file which counts for nothing.
+    const generations = found.map(({ generation }) => generation);
+    this.#generation = Math.max(written.generation, ...generations);
     let position = written;
     let records = 0;
     for (const segment of found) {
-      this.#generation = Math.max(this.#generation, segment.generation);
       if (segment.generation < position.generation) continue;
       const isSameBoot = segment.bootId === this.#bootId;
       if (!follows(segment, position)) {
@@ -87,8 +91,12 @@ export class WriteAheadLog {
       records += Math.max(0, sequence - first);
       position = { generation: segment.generation, sequence: Math.max(first, sequence) };
     }
-    this.#generation = Math.max(this.#generation, written.generation);
     return records;
+  }
+
+  /** Whether `replay` has found files of an earlier process, with something to replay or not. */
+  get wasLeft(): boolean {
+    return this.#wasLeft;
   }
 
   // ---- records ----
