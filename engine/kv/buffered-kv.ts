@@ -94,8 +94,21 @@ export class BufferedKv implements Kv, Transaction {
     this.#log = log;
   }
 
-  /** Over `below`; what an earlier process left in the log is written there, and synced, first. */
+  /**
+   * Over `below`; what an earlier process left in the log is written there, and synced, first. Where it throws, both are
+   * closed.
+   */
   static async open(below: Kv, log: WriteAheadLog): Promise<BufferedKv> {
+    try {
+      return await BufferedKv.#recovered(below, log);
+    } catch (error) {
+      await below.close().catch(() => {});
+      log.close(false);
+      throw error;
+    }
+  }
+
+  static async #recovered(below: Kv, log: WriteAheadLog): Promise<BufferedKv> {
     const records = below.transact((transaction) => recover(transaction, log));
     const kv = new BufferedKv(below, log);
     if (!log.wasLeft) return kv;
@@ -105,6 +118,7 @@ export class BufferedKv implements Kv, Transaction {
     if (records === 0) return kv;
     // The position that was written below is taken: no other state may have it.
     log.restart();
+    log.release(log.position.generation);
     kv.#isAnchored = true;
     return kv;
   }
@@ -410,6 +424,7 @@ export class BufferedKv implements Kv, Transaction {
         throw error;
       });
       pass('tree-closed');
+      await this.#log?.settled();
       this.#log?.close(isWritten);
       pass('log-removed');
     }

@@ -1,5 +1,13 @@
 import { Buffer } from 'node:buffer';
-import { closeSync, fdatasync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { MillraceError } from '../errors.ts';
@@ -137,9 +145,13 @@ export class LogSegment {
     this.#generation = 0;
   }
 
-  /** Makes it the empty file of a generation whose records follow `after`. Throws what the file system throws. */
-  begin(generation: number, after: LogPosition, bootId: string): void {
-    if (this.#file === undefined) this.#create();
+  /**
+   * Makes it the empty file of a generation whose records follow `after`; whether the file's name is new. Throws what
+   * the file system throws.
+   */
+  begin(generation: number, after: LogPosition, bootId: string): boolean {
+    const isNew = this.#file === undefined;
+    if (isNew) this.#create();
     const header = Buffer.alloc(HEADER_BYTES);
     MAGIC.copy(header);
     header.writeUInt32LE(generation, GENERATION_AT);
@@ -153,12 +165,32 @@ export class LogSegment {
     this.#sequence = 0;
     this.#synced = 0;
     this.#end = HEADER_BYTES;
+    return isNew;
   }
 
   #create(): void {
     this.#file = openSync(this.#path, 'w', 0o600);
     pass('log-emptied');
     if (!this.#isOnDisk) return;
+    try {
+      this.#fill();
+    } catch (error) {
+      // What is left of a disk is for the store below.
+      this.#giveUp();
+      throw error;
+    }
+  }
+
+  #giveUp(): void {
+    try {
+      ftruncateSync(this.#file as number);
+    } catch {
+      // It keeps what it has.
+    }
+    this.close(false);
+  }
+
+  #fill(): void {
     const zeros = Buffer.alloc(RECORD_BYTES_MAX);
     for (let at = 0; at < SEGMENT_BYTES_MAX; at += zeros.length)
       this.#write(zeros, zeros.length, at);
@@ -248,7 +280,8 @@ export class FoundSegment {
     for (let sequence = 0; ; sequence++) {
       const end = this.#endOf(at, sequence);
       if (end === undefined) {
-        if (this.#isPromised(at, sequence, isSameBoot)) throw damagedLog();
+        // What the store below has already may be torn.
+        if (this.#isPromised(at, Math.max(sequence, first), isSameBoot)) throw damagedLog();
         return sequence;
       }
       if (sequence >= first) visitChanges(this.#bytes.subarray(at + HEAD_BYTES, end), visit);
@@ -269,8 +302,11 @@ export class FoundSegment {
       if (bytes.readUInt32LE(other) !== this.generation) continue;
       const found = bytes.readUInt32LE(other + 4);
       if (found < sequence) continue;
+      const length = HEAD_BYTES + bytes.readUInt32LE(other + 12);
+      const isHead = bytes.readUInt32LE(other + 8) <= found && length <= RECORD_BYTES_MAX;
+      if (!isHead || other + length > bytes.length) continue;
       // Records do not lie in one another: what looks like so many was made to keep its reader busy.
-      looked += Math.min(bytes.readUInt32LE(other + 12), RECORD_BYTES_MAX);
+      looked += length;
       if (looked > 2 * bytes.length + RECORD_BYTES_MAX) return true;
       if (this.#endOf(other, found) === undefined) continue;
       if (isSameBoot || bytes.readUInt32LE(other + 8) > sequence) return true;

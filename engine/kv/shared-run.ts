@@ -23,6 +23,11 @@ export class SharedRun {
     return this.#queued;
   }
 
+  /** Resolves, however they ended, when nothing runs any more of what was asked for until now. */
+  async idle(): Promise<void> {
+    await (this.#queued ?? this.#running)?.catch(() => {});
+  }
+
   #start(): Promise<void> {
     this.#queued = undefined;
     const running = this.#step();

@@ -54,6 +54,10 @@ export class WriteAheadLog {
   #wasLeft = false;
   /** Whether the names of its files are on the disk. */
   #isNamed = false;
+  /** From this generation on records follow what the store below may not have on its disk; 0: none do. */
+  #unanchored = 0;
+  /** The generation of the last restart. */
+  #restarted = 0;
 
   constructor({ paths, bootId = readBootId(), isVolatile }: WriteAheadLogOptions) {
     this.#paths = paths;
@@ -162,13 +166,15 @@ export class WriteAheadLog {
   restart(): void {
     this.#isOpen = this.#begin(this.next);
     if (!this.#isOpen) this.#generation += 1;
+    this.#restarted = this.#generation;
+    this.#unanchored ||= this.#generation;
   }
 
   #begin(after: LogPosition): boolean {
     if (this.#hasFailed || this.#other.generation !== 0) return false;
     const { generation } = this.next;
     try {
-      this.#other.begin(generation, after, this.#bootId);
+      if (this.#other.begin(generation, after, this.#bootId)) this.#isNamed = false;
     } catch {
       return false;
     }
@@ -179,6 +185,8 @@ export class WriteAheadLog {
 
   /** The store below has on its disk everything before this generation: files of earlier ones are free. */
   release(generation: number): void {
+    if (generation >= this.#restarted) this.#unanchored = 0;
+    else if (generation >= this.#unanchored) this.#unanchored = generation + 1;
     for (const segment of [this.#current, this.#other]) {
       if (segment.generation < generation) segment.free();
     }
@@ -199,16 +207,28 @@ export class WriteAheadLog {
       pass('log-sync');
       // The older one first: a record is worth nothing without those before it.
       for (const segment of [this.#other, this.#current]) {
-        if (segment.isDirty) await segment.sync();
+        if (segment.isDirty && this.#mayPromise(segment)) await segment.sync();
       }
-      if (!this.#isNamed) await flushDirectory(dirname(this.#paths[0]));
-      this.#isNamed = true;
+      if (!this.#isNamed) {
+        this.#isNamed = true; // A file that is made meanwhile says otherwise again.
+        await flushDirectory(dirname(this.#paths[0]));
+      }
       pass('log-synced');
     } catch (cause) {
       this.#hasFailed = true;
       this.#isOpen = false;
       throw logError(cause);
     }
+  }
+
+  /** Whether what a segment follows is on the disk, so that being there means something. */
+  #mayPromise({ generation }: LogSegment): boolean {
+    return this.#unanchored === 0 || generation < this.#unanchored;
+  }
+
+  /** Resolves when no sync runs any more. */
+  settled(): Promise<void> {
+    return this.#syncs.idle();
   }
 
   /** Lets go of the files. `remove` deletes them: everything in them is on the disk where it belongs. */

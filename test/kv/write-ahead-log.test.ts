@@ -27,10 +27,11 @@ function openLog(paths: Paths, bootId = 'one boot', isVolatile = false): WriteAh
   return new WriteAheadLog({ paths, bootId, isVolatile });
 }
 
-/** A log that takes records if it can. */
+/** A log that takes records if it can, behind a store that is on its disk. */
 function startLog(paths: Paths, isVolatile = false): WriteAheadLog {
   const log = openLog(paths, 'one boot', isVolatile);
   log.restart();
+  log.release(log.position.generation);
   return log;
 }
 
@@ -206,6 +207,61 @@ test('after a loss of power only what was synced must be whole', async () => {
   await log.sync();
   append(log, { e: 'says that d is on the disk' });
   assert.throws(() => replayed(openLog(paths, 'another boot')), { code: 'STORE_DAMAGED' });
+});
+
+test('a file that is filled again may be torn where its old records are below already', async () => {
+  const paths = newPaths();
+  const log = startLog(paths);
+  for (const key of ['a', 'b', 'c']) {
+    append(log, { [key]: key.repeat(300) });
+    await log.sync();
+  }
+  const [written, old] = [log.position, readFileSync(paths[1])];
+  log.rotate();
+  append(log, { d: 'behind' });
+  log.release(log.position.generation);
+  log.rotate();
+  append(log, { e: 'x'.repeat(500) });
+  const torn = readFileSync(paths[1]);
+  old.copy(torn, 0, 0, 512);
+  writeFileSync(paths[1], torn);
+  assert.deepEqual(replayed(openLog(paths, 'another boot'), written), ['d=behind']);
+  assert.throws(() => replayed(openLog(paths, 'another boot')), { code: 'STORE_DAMAGED' });
+});
+
+test('a generation that builds on what is not on the disk yet promises nothing', async () => {
+  const paths = newPaths();
+  const log = startLog(paths);
+  append(log, { a: '1' });
+  await log.sync();
+  log.release(log.position.generation);
+  append(log, { a: '2' });
+  const [first, second] = [log.sync(), log.sync()];
+  log.restart();
+  append(log, { b: 'builds on what was not logged' });
+  await Promise.all([first, second]);
+  append(log, { c: '3' });
+  assert.deepEqual(replayed(openLog(paths, 'another boot')), ['a=1', 'a=2']);
+  log.release(log.position.generation);
+  await log.sync();
+  append(log, { d: '4' });
+  assert.throws(() => replayed(openLog(paths, 'another boot')), { code: 'STORE_DAMAGED' });
+});
+
+test('values that look like heads of records do not make a torn record a damaged one', () => {
+  const paths = newPaths();
+  const log = startLog(paths, IN_MEMORY);
+  while (log.position.generation < 120) {
+    log.release(log.next.generation);
+    log.restart();
+  }
+  const change = (at: number): [string, string] => [`i${'\0'.repeat(6)}${at}`, 'v'.repeat(120)];
+  append(log, Object.fromEntries(Array.from({ length: 60 }, (_, at) => change(at))));
+  const path = paths.find((each) => statSync(each).size > 1000) as string;
+  writeFileSync(path, readFileSync(path).subarray(0, -20));
+  const start = { generation: 120, sequence: 0 };
+  assert.deepEqual(replayed(openLog(paths), start), []);
+  assert.deepEqual(replayed(openLog(paths, 'another boot'), start), []);
 });
 
 test('a log is bounded, and so is a record', () => {

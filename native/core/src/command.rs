@@ -191,7 +191,11 @@ impl Engine {
             return Err(Malformed);
         }
         let mut job = if urgent { std::mem::take(&mut seat.job) } else { self.movers.blank() };
-        if words.sources(self.memory.frames(), &mut job.sources)? != bytes {
+        // Bytes are not gathered from where they are put.
+        let is_target =
+            |source: &Source| matches!(*source, Source::Frame { frame: from, .. } if from == frame);
+        let named = words.sources(self.memory.frames(), &mut job.sources)?;
+        if named != bytes || job.sources.iter().any(is_target) {
             return Err(Malformed);
         }
         job.task = Task::Read { request, frame, frame_offset, bytes };
