@@ -59,6 +59,8 @@ export const ROOT_INO: 1 = 1;
 
 const VERSION = 1;
 const INODE_FIELDS = 16;
+/** The fields of an inode that may be negative: seconds of its four times. */
+const SECONDS: ReadonlySet<number> = new Set([7, 9, 11, 13]);
 const REGION_INLINE = 0;
 const REGION_EXTENTS = 1;
 /** Bytes of one packed extent: four u32 and the chunk's id. */
@@ -92,8 +94,8 @@ export class RecordCodec {
       btime.nanoseconds,
       inode.parent,
     ];
-    const sparse = isRegular(inode) && inode.allocated !== inode.size;
-    const counted = inode.xattrs > 0;
+    const sparse = inode.allocated !== wholeOf(inode);
+    const counted = inode.xattrs !== 0;
     const named = inode.namespace !== ROOT_INO || counted;
     if (inode.target.length > 0 || sparse || named) fields.push(inode.target);
     if (sparse || named) fields.push(inode.allocated);
@@ -106,17 +108,16 @@ export class RecordCodec {
     const fields = this.#decode(bytes, INODE_FIELDS);
     if (fields === undefined) return undefined;
     for (let i = 1; i < INODE_FIELDS; i++) {
-      if (typeof fields[i] !== 'number') return undefined;
+      if (!(SECONDS.has(i) ? Number.isSafeInteger(fields[i]) : isCount(fields[i])))
+        return undefined;
     }
     const numbers = fields as number[];
     const target = fields[INODE_FIELDS] ?? NO_BYTES;
     if (!(target instanceof Uint8Array)) return undefined;
-    const whole = isRegular({ mode: numbers[1] }) ? numbers[6] : 0;
-    const allocated = fields[INODE_FIELDS + 1] ?? whole;
+    const allocated = fields[INODE_FIELDS + 1] ?? wholeOf({ mode: numbers[1], size: numbers[6] });
     const namespace = fields[INODE_FIELDS + 2] ?? ROOT_INO;
     const xattrs = fields[INODE_FIELDS + 3] ?? 0;
-    if (typeof allocated !== 'number' || typeof namespace !== 'number') return undefined;
-    if (typeof xattrs !== 'number') return undefined;
+    if (!isCount(allocated) || !isCount(namespace) || !isCount(xattrs)) return undefined;
     return {
       ino,
       mode: numbers[1],
@@ -145,9 +146,7 @@ export class RecordCodec {
     const fields = this.#decode(bytes, 4);
     if (fields === undefined) return undefined;
     const [, name, ino, type] = fields;
-    if (!(name instanceof Uint8Array) || typeof ino !== 'number' || typeof type !== 'number') {
-      return undefined;
-    }
+    if (!(name instanceof Uint8Array) || !isCount(ino) || !isCount(type)) return undefined;
     return { name, ino, type };
   }
 
@@ -186,7 +185,7 @@ export class RecordCodec {
     const fields = this.#decode(bytes, 3);
     if (fields === undefined) return undefined;
     const [, nextIno, inodes] = fields;
-    if (typeof nextIno !== 'number' || typeof inodes !== 'number') return undefined;
+    if (!isCount(nextIno) || !isCount(inodes)) return undefined;
     return { nextIno, inodes };
   }
 
@@ -220,6 +219,16 @@ export class RecordCodec {
     if (!Array.isArray(fields) || fields.length < count || fields[0] !== VERSION) return undefined;
     return fields;
   }
+}
+
+/** Whether a field is what a record keeps of numbers, inode numbers and bits: an integer, not negative. */
+function isCount(field: unknown): field is number {
+  return Number.isSafeInteger(field) && (field as number) >= 0;
+}
+
+/** Bytes that lie behind an inode of which no hole was made. */
+function wholeOf(inode: { readonly mode: number; readonly size: number }): number {
+  return isRegular(inode) ? inode.size : 0;
 }
 
 /**
