@@ -13,7 +13,7 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
-import { makeDurableDirectory } from '../engine/durable-directory.ts';
+import { flushDirectorySync, makeDurableDirectory } from '../engine/durable-directory.ts';
 import { pass } from '../engine/kill-points.ts';
 import { SUPERBLOCK_FILE } from '../engine/store/superblock.ts';
 import { errnoName, Failure } from './failure.ts';
@@ -74,15 +74,6 @@ export function storeExists(store: string): boolean {
   }
 }
 
-function syncDirectory(directory: string): void {
-  const fd = openSync(directory, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
 /**
  * Makes a new key file and makes it durable before it has its name, so that no crash leaves half a key
  * and no two mounts make two. Returns false when somebody else was first.
@@ -109,7 +100,7 @@ function createKeyFile(keyFile: string): boolean {
     closeSync(fd);
     unlinkSync(fresh);
   }
-  syncDirectory(directory);
+  flushDirectorySync(directory);
   return true;
 }
 
@@ -181,7 +172,7 @@ export function makeKeyFile(keyFile: string): { created: boolean } {
     } finally {
       closeSync(fd);
     }
-    syncDirectory(path.dirname(keyFile));
+    flushDirectorySync(path.dirname(keyFile));
     return { created: false };
   } catch (error) {
     throw keyFailure(keyFile, error);
@@ -206,7 +197,7 @@ export function destroyKeyFile(keyFile: string): void {
     }
     pass('shred-key-overwritten');
     unlinkSync(keyFile);
-    syncDirectory(path.dirname(keyFile));
+    flushDirectorySync(path.dirname(keyFile));
   } catch (error) {
     throw keyFailure(keyFile, error);
   }

@@ -19,21 +19,24 @@ export function makeDurableDirectory(directory: string): void {
 }
 
 function flushNames(directory: string): void {
-  let file: number;
   try {
-    file = openSync(directory, 'r');
+    flushDirectorySync(directory);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EACCES') return;
-    throw error;
-  }
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
   }
 }
 
-/** Resolves when the names that are in a directory now survive a power loss. */
+/** Returns when the names that are in a directory now survive a power loss. */
+export function flushDirectorySync(path: string): void {
+  const directory = openSync(path, 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+}
+
+/** The same without holding the thread up. */
 export async function flushDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {

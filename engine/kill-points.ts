@@ -12,6 +12,8 @@ import { kill, pid } from 'node:process';
 export const KILL_POINTS = {
   'superblock-written': 'first',
   'superblock-named': 'first',
+  'tree-made': 'first',
+  'tree-named': 'first',
   'object-created': 'work',
   'object-written': 'work',
   'object-flushed': 'work',

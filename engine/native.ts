@@ -46,6 +46,11 @@ export interface Native {
   ChunkReferences: new (engine: number) => ChunkReferences;
   ChunkCollection: new (engine: number) => ChunkCollection;
   /**
+   * Sets room aside for the first `bytes` of an open file, which does not become longer. 0 or an
+   * errno; EOPNOTSUPP where the file system cannot.
+   */
+  reserveSpace(file: number, bytes: number): number;
+  /**
    * Looks at every page of an LMDB file that is in use, before LMDB follows what is in it. `metas`
    * are meta pages to begin from in place of the file's own. Throws when the file cannot be opened.
    */

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { MillraceError } from './errors.ts';
 import { GatedLog, GateKv } from './journal/gate-kv.ts';
 import { BufferedKv } from './kv/buffered-kv.ts';
-import { LmdbKv } from './kv/lmdb-kv.ts';
+import { LmdbKv, type LmdbKvOptions } from './kv/lmdb-kv.ts';
 import { openTreeKv, treeLogPaths } from './kv/tree-kv.ts';
 import { native, type PageSurvey } from './native.ts';
 import { unknownFeatures } from './tree/features.ts';
@@ -17,8 +17,14 @@ import type { Sealer } from './tree/types.ts';
  * some 3 µs where it is cached.
  */
 export async function openTreeFile(file: string, sealer: Sealer): Promise<BufferedKv> {
-  return understood(file, await openTreeKv(file, refuseDamaged), sealer);
+  return understood(file, await openTreeKv(file, TREE_FILE), sealer);
 }
+
+/** How LMDB may open and write the file of a tree. */
+const TREE_FILE: Pick<LmdbKvOptions, 'inspect' | 'reserve'> = {
+  inspect: refuseDamaged,
+  reserve: (file, bytes) => native().reserveSpace(file, bytes),
+};
 
 async function understood(file: string, kv: BufferedKv, sealer: Sealer): Promise<BufferedKv> {
   try {
@@ -48,7 +54,7 @@ export async function openGatedTreeFile(
   file: string,
   sealer: Sealer,
 ): Promise<{ kv: BufferedKv; gate: GateKv }> {
-  const gate = new GateKv(await LmdbKv.open({ path: file, inspect: refuseDamaged }));
+  const gate = new GateKv(await LmdbKv.open({ path: file, ...TREE_FILE }));
   const kv = await BufferedKv.open(gate, new GatedLog(treeLogPaths(file), gate));
   return { kv: await understood(file, kv, sealer), gate };
 }

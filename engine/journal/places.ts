@@ -1,6 +1,7 @@
 /** Where journals lie, and what they are called. */
-import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { flushDirectorySync } from '../durable-directory.ts';
 
 /** Ends of names: being written, to be replayed, replayed as far as it fits and kept. */
 const SUFFIX = { unfinished: '.part', waiting: '.journal', aside: '.aside' } as const;
@@ -60,21 +61,12 @@ export function shortId(id: Uint8Array): string {
 export function setAside(file: string): string {
   const kept = `${file.slice(0, -SUFFIX.waiting.length)}${SUFFIX.aside}`;
   renameSync(file, kept);
-  flushDirectory(path.dirname(file));
+  flushDirectorySync(path.dirname(file));
   return kept;
 }
 
 /** Removes a journal for good. */
 export function removeJournal(file: string): void {
   rmSync(file, { force: true });
-  flushDirectory(path.dirname(file));
-}
-
-function flushDirectory(directory: string): void {
-  const file = openSync(directory, 'r');
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
+  flushDirectorySync(path.dirname(file));
 }

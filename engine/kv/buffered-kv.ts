@@ -4,6 +4,7 @@ import { pass } from '../kill-points.ts';
 import type { Kv, Snapshot, Transaction } from './kv.ts';
 import type { LogPosition } from './log-segment.ts';
 import type { WriteAheadLog } from './write-ahead-log.ts';
+import { putWrittenPosition, WRITTEN_POSITION_KEY, writtenPosition } from './written-position.ts';
 
 /**
  * Keys that are collected before they are written back. It is no larger because LMDB pays with
@@ -19,14 +20,7 @@ const SCANNED_MAX = 64;
 const BLOCK_BYTES = 1 << 18;
 /** Length of a removed key's value. */
 const REMOVED = -1;
-/**
- * The key below that says up to which position of the log everything is below, written by each
- * write-back: generation u32, sequence u32, little-endian. Records before it are older than what is
- * below; replayed, they would take back a part of it.
- */
-const WRITTEN_LOG_NAME = '\0log';
-const WRITTEN_LOG: Uint8Array = Buffer.from(WRITTEN_LOG_NAME, 'latin1');
-const POSITION_BYTES = 8;
+const WRITTEN_POSITION_NAME = Buffer.from(WRITTEN_POSITION_KEY).toString('latin1');
 
 /** One key that differs from the Kv below. Key and value lie behind one another in `block`. */
 interface Change {
@@ -237,7 +231,7 @@ export class BufferedKv implements Kv, Transaction {
     if (isMany && this.#undo === undefined && !this.isFailing) this.#tryWriteBack();
     const [first, behind] = [nameOf(from), nameOf(to)];
     const names = this.#changedBetween(first, behind);
-    const isOurs = first <= WRITTEN_LOG_NAME && WRITTEN_LOG_NAME < behind;
+    const isOurs = first <= WRITTEN_POSITION_NAME && WRITTEN_POSITION_NAME < behind;
     if (names.length === 0 && !isOurs) {
       this.#below.read((below) => below.scan(from, to, visit));
       return;
@@ -260,7 +254,8 @@ export class BufferedKv implements Kv, Transaction {
     this.#below.read((below) =>
       below.scan(from, to, (key, value) => {
         const name = nameOf(key);
-        if (!visitUntil(name) && goesOn && name !== WRITTEN_LOG_NAME) goesOn = visit(key, value);
+        if (!visitUntil(name) && goesOn && name !== WRITTEN_POSITION_NAME)
+          goesOn = visit(key, value);
         return goesOn;
       }),
     );
@@ -347,7 +342,7 @@ export class BufferedKv implements Kv, Transaction {
       if (value === undefined) below.remove(changedKey(change));
       else below.put(changedKey(change), value);
     }
-    if (written !== undefined) below.put(WRITTEN_LOG, bytesOf(written));
+    if (written !== undefined) putWrittenPosition(below, written);
     pass('write-back-commit');
   }
 
@@ -439,26 +434,13 @@ export class BufferedKv implements Kv, Transaction {
 
 /** Writes what an earlier process left in the log where it belongs; how many records that were. */
 function recover(below: Transaction, log: WriteAheadLog): number {
-  const found = below.get(WRITTEN_LOG);
+  const written = writtenPosition(below);
   const records = log.replay((key, value) => {
     if (value === undefined) below.remove(key);
     else below.put(key, value);
-  }, positionOf(found));
-  if (records > 0) below.put(WRITTEN_LOG, bytesOf(log.next));
+  }, written);
+  if (records > 0) putWrittenPosition(below, log.next);
   return records;
-}
-
-function positionOf(stored: Uint8Array | undefined): LogPosition {
-  if (stored?.length !== POSITION_BYTES) return { generation: 0, sequence: 0 };
-  const view = new DataView(stored.buffer, stored.byteOffset);
-  return { generation: view.getUint32(0, true), sequence: view.getUint32(4, true) };
-}
-
-function bytesOf({ generation, sequence }: LogPosition): Uint8Array {
-  const bytes = Buffer.alloc(POSITION_BYTES);
-  bytes.writeUInt32LE(generation, 0);
-  bytes.writeUInt32LE(sequence, 4);
-  return bytes;
 }
 
 /** Memory for keys and values that are all given up at once: an allocation each would cost more than the copy. */

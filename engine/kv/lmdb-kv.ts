@@ -1,6 +1,10 @@
 import { Buffer } from 'node:buffer';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, renameSync, rmSync } from 'node:fs';
+import { constants } from 'node:os';
+import { dirname } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import { open, type RootDatabase } from 'lmdb';
+import { flushDirectory } from '../durable-directory.ts';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
 import { Anchor } from './anchor.ts';
@@ -23,6 +27,13 @@ const GET_BUFFER_HALF_BYTES = 512 * 1024;
  * MiB.
  */
 const COMMITS_PER_SYNC = 2048;
+/**
+ * More than one commit makes the file longer by: 256 keys and 2 MiB of values (buffered-kv.ts), with
+ * the pages that lead to them and the list of free ones.
+ */
+const COMMIT_BYTES = 8 << 20;
+/** LMDB's code for a key that is too long: nothing was written. */
+const BAD_VALSIZE = -30_781;
 
 /** What lmdb has but its types do not name. */
 interface LmdbInternals {
@@ -49,6 +60,11 @@ export interface LmdbKvOptions {
   bootId?: string;
   /** Called with the path before LMDB opens the file, and only where there is one; may throw. */
   inspect?: ((path: string) => void) | undefined;
+  /**
+   * Sets room on the disk aside for the first `bytes` of an open file: 0 or an errno, EOPNOTSUPP
+   * where the file system cannot. Without it a disk that is full ends the use of the Kv.
+   */
+  reserve?: (file: number, bytes: number) => number;
 }
 
 /**
@@ -82,8 +98,15 @@ export interface LmdbKvOptions {
  * its list of free pages with each, so large changes should be cut into commits of about 64 keys.
  *
  * A flush that failed may have lost what it was to write, and the kernel reports that once: from
- * then on every sync fails, until the store is opened anew. A disk that is full fails commits and
- * syncs only until there is room again.
+ * then on every commit and every sync fails, until the store is opened anew; reads go on. (A commit
+ * could reuse no page any more, and would promise what no sync can keep.)
+ *
+ * A write that fails within a commit ends the use of the Kv: reads throw STORE_IO as well, and
+ * whoever uses it has to end. LMDB gives the file up where it was a meta page, and lmdb 3.5 puts
+ * the story of any other failed write into a buffer that may be too short for it, so its memory is
+ * not to be trusted. What was committed is there when the file is opened again. So that a full disk
+ * does not come to that, room for more than a commit needs is set aside before each (`reserve`): it
+ * fails commits only until there is room again.
  *
  * Threads: one thread uses one LmdbKv; flushes run on Node's thread pool. Values above 1 MiB are
  * lent from the map.
@@ -99,12 +122,25 @@ export class LmdbKv implements Kv, Transaction {
   #closing: Promise<void> | undefined;
   #commitsToSync = COMMITS_PER_SYNC;
   #failure: MillraceError | undefined;
+  /** Why nothing may be read any more either. */
+  #broken: MillraceError | undefined;
+  /** The data file, open for `#reserve`. */
+  readonly #file: number;
+  readonly #reserve: LmdbKvOptions['reserve'];
+  /** So many bytes of the file have their place on the disk. */
+  #reservedBytes = 0;
   #depth = 0;
   #poisoned = false;
 
-  private constructor(database: RootDatabase<Buffer, Uint8Array>, anchor: Anchor) {
+  private constructor(
+    database: RootDatabase<Buffer, Uint8Array>,
+    anchor: Anchor,
+    { path, reserve }: LmdbKvOptions,
+  ) {
     this.#database = database;
-    this.#internals = database as unknown as LmdbInternals;
+    this.#file = openSync(path, 'r+');
+    this.#reserve = reserve;
+    this.#internals = internalsOf(database);
     this.#anchor = anchor;
     this.#internals._allocateGetBuffer(GET_BUFFER_HALF_BYTES);
   }
@@ -113,11 +149,13 @@ export class LmdbKv implements Kv, Transaction {
    * Opens the file, making it when there is none, and brings it back to its last sync after a
    * power loss.
    */
-  static async open({ path, bootId, inspect }: LmdbKvOptions): Promise<LmdbKv> {
+  static async open(options: LmdbKvOptions): Promise<LmdbKv> {
+    const { path, bootId, inspect } = options;
     const anchor = new Anchor(path, bootId);
     anchor.restore();
-    if (inspect !== undefined && existsSync(path)) inspect(path);
-    const kv = new LmdbKv(openDatabase(path), anchor);
+    if (existsSync(path)) inspect?.(path);
+    else await makeFile(path);
+    const kv = new LmdbKv(openDatabase(path), anchor, options);
     await kv.sync();
     return kv;
   }
@@ -125,6 +163,8 @@ export class LmdbKv implements Kv, Transaction {
   transact<T>(body: (transaction: Transaction) => T): T {
     this.#assertOpen();
     if (this.#depth > 0) return this.#join(body);
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#setRoomAside();
     let result: T | undefined;
     let failed = true;
     this.#depth = 1;
@@ -137,7 +177,7 @@ export class LmdbKv implements Kv, Transaction {
       });
     } catch (error) {
       if (failed) throw error;
-      throw storeError('commit', error);
+      throw this.#giveUp('commit', error);
     } finally {
       this.#depth = 0;
     }
@@ -151,6 +191,7 @@ export class LmdbKv implements Kv, Transaction {
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
+    this.#assertWhole();
     const value = this.#database.getBinaryFast(key);
     // What lmdb returns is longer than it says: native code would see all of the buffer.
     return value === undefined ? undefined : Buffer.prototype.subarray.call(value, 0, value.length);
@@ -161,7 +202,7 @@ export class LmdbKv implements Kv, Transaction {
     try {
       this.#database.putSync(key, value as Buffer);
     } catch (error) {
-      throw storeError('write', error);
+      throw this.#giveUp('write', error);
     }
   }
 
@@ -170,7 +211,7 @@ export class LmdbKv implements Kv, Transaction {
     try {
       this.#database.removeSync(key);
     } catch (error) {
-      throw storeError('write', error);
+      throw this.#giveUp('write', error);
     }
   }
 
@@ -179,6 +220,7 @@ export class LmdbKv implements Kv, Transaction {
     to: Uint8Array,
     visit: (key: Uint8Array, value: Uint8Array) => boolean,
   ): void {
+    this.#assertWhole();
     for (const { key, value } of this.#database.getRange({ start: from, end: to })) {
       if (!visit(key, value)) return;
     }
@@ -205,6 +247,7 @@ export class LmdbKv implements Kv, Transaction {
       this.#pin = undefined;
       this.#doubtful = undefined;
       this.#anchor.close();
+      closeSync(this.#file);
       await this.#database.close();
     }
   }
@@ -230,7 +273,7 @@ export class LmdbKv implements Kv, Transaction {
     const metas = await this.#orNeverAgain(async () => {
       const found = this.#anchor.readMetas(this.#internals.db.stat().pageSize);
       pass('tree-sync');
-      await this.#flushFile();
+      await flushed(this.#database);
       pass('tree-synced');
       return found;
     });
@@ -243,7 +286,7 @@ export class LmdbKv implements Kv, Transaction {
     await this.#orNeverAgain(() => this.#anchor.save());
   }
 
-  /** Runs a step after whose failure it is unknown what the disk holds: every later sync fails too. */
+  /** Runs a step after whose failure it is unknown what the disk holds: every later commit and sync fails too. */
   async #orNeverAgain<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
@@ -251,12 +294,6 @@ export class LmdbKv implements Kv, Transaction {
       this.#failure = storeError('sync', error);
       throw this.#failure;
     }
-  }
-
-  #flushFile(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#internals.sync((error) => (error ? reject(error) : resolve()));
-    });
   }
 
   #join<T>(body: (transaction: Transaction) => T): T {
@@ -277,10 +314,67 @@ export class LmdbKv implements Kv, Transaction {
     }
   }
 
+  #assertWhole(): void {
+    if (this.#broken !== undefined) throw this.#broken;
+  }
+
+  /** Sees to it that the next commit finds room; throws STORE_IO where there is none. */
+  #setRoomAside(): void {
+    if (this.#reserve === undefined) return;
+    const { size } = fstatSync(this.#file);
+    if (size + COMMIT_BYTES <= this.#reservedBytes) return;
+    const wanted = size + 2 * COMMIT_BYTES;
+    const errno = this.#reserve(this.#file, wanted);
+    if (errno === constants.errno.EOPNOTSUPP) {
+      this.#reservedBytes = Number.POSITIVE_INFINITY;
+    } else if (errno === 0) {
+      this.#reservedBytes = wanted;
+    } else {
+      throw storeError('commit', getSystemErrorName(-errno));
+    }
+  }
+
+  /** Nothing may be asked of LMDB any more, but that it closes. */
+  #giveUp(what: string, error: unknown): MillraceError {
+    if ((error as { code?: unknown }).code === BAD_VALSIZE) return storeError(what, error);
+    this.#broken = storeError(what, error);
+    this.#failure = this.#broken;
+    return this.#broken;
+  }
+
   #assertWriting(): void {
     if (this.#depth === 0)
       throw new MillraceError('INVARIANT', 'a change outside of a transaction');
   }
+}
+
+/** Makes an empty file that is durable before it has its name: a power loss leaves all of it or nothing. */
+async function makeFile(path: string): Promise<void> {
+  const next = `${path}-new`;
+  const nextFiles = [next, `${next}-lock`];
+  for (const file of nextFiles) rmSync(file, { force: true });
+  const database = openDatabase(next);
+  try {
+    await flushed(database);
+  } finally {
+    await database.close();
+  }
+  pass('tree-made');
+  renameSync(next, path);
+  for (const file of nextFiles) rmSync(file, { force: true });
+  await flushDirectory(dirname(path));
+  pass('tree-named');
+}
+
+/** Resolves when everything that was committed is on the disk. */
+function flushed(database: RootDatabase<Buffer, Uint8Array>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    internalsOf(database).sync((error) => (error ? reject(error) : resolve()));
+  });
+}
+
+function internalsOf(database: RootDatabase<Buffer, Uint8Array>): LmdbInternals {
+  return database as unknown as LmdbInternals;
 }
 
 function openDatabase(path: string): RootDatabase<Buffer, Uint8Array> {

@@ -1,18 +1,18 @@
 import { BufferedKv } from './buffered-kv.ts';
-import { LmdbKv } from './lmdb-kv.ts';
+import { LmdbKv, type LmdbKvOptions } from './lmdb-kv.ts';
 import { WriteAheadLog } from './write-ahead-log.ts';
 
 /**
  * The Kv of a store's tree: the LMDB file at `path` behind its write-ahead log, with everything that an earlier process
- * promised. `inspect` is called before LMDB follows what is in the file. Nobody else may have it open. Throws STORE_IO
+ * promised. Nobody else may have it open. Throws STORE_IO
  * and STORE_DAMAGED.
  */
 export async function openTreeKv(
   path: string,
-  inspect?: (path: string) => void,
+  options: Pick<LmdbKvOptions, 'inspect' | 'reserve'> = {},
 ): Promise<BufferedKv> {
   const log = new WriteAheadLog({ paths: treeLogPaths(path) });
-  return BufferedKv.open(await LmdbKv.open({ path, inspect }), log);
+  return BufferedKv.open(await LmdbKv.open({ path, ...options }), log);
 }
 
 /** The files of the log of the tree at `path`. */

@@ -47,7 +47,7 @@ export interface XattrRecord {
 export interface Counters {
   /** Inode numbers from here on were never given to anything. */
   readonly nextIno: number;
-  /** Inodes, orphans included. */
+  /** Inodes, orphans included; a kill leaves it wrong by those that were made or removed since it was written. */
   readonly inodes: number;
 }
 
@@ -185,8 +185,9 @@ export class RecordCodec {
     const fields = this.#decode(bytes, 3);
     if (fields === undefined) return undefined;
     const [, nextIno, inodes] = fields;
-    if (!isCount(nextIno) || !isCount(inodes)) return undefined;
-    return { nextIno, inodes };
+    if (!isCount(nextIno) || !Number.isSafeInteger(inodes)) return undefined;
+    // Earlier versions kept what a kill had made of the count as it was.
+    return { nextIno, inodes: Math.max(0, inodes as number) };
   }
 
   encodeFeatures(features: readonly string[]): Uint8Array {

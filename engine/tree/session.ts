@@ -333,7 +333,8 @@ export class Session {
   #count(difference: number): void {
     const counters = this.#loadCounters();
     if (counters === undefined) return;
-    counters.inodes += difference;
+    // Behind a kill it may begin too low.
+    counters.inodes = Math.max(0, counters.inodes + difference);
     if (Math.abs(counters.inodes - counters.persisted.inodes) > INO_BLOCK) {
       this.#persist(counters, counters.persisted.nextIno);
     }

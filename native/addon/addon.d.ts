@@ -294,6 +294,12 @@ export interface ResealReport {
 }
 
 /**
+ * Set room aside for the first `bytes` of an open file, which does not become longer. 0 or an errno; EOPNOTSUPP where
+ * the file system cannot.
+ */
+export declare function reserveSpace(file: number, bytes: number): number
+
+/**
  * The key ring of the next epoch of a store, under the key in another file. Throws "key reused" when the store had that
  * key before, "too many epochs" when objects of as many epochs are in it as a ring can hold.
  */

@@ -14,6 +14,8 @@ export type Level = 'kill' | 'power';
 const DEAD = new Set(['ENOTCONN', 'ECONNABORTED']);
 /** What calls fail with while the store does. */
 const REFUSED = new Set(['ENOSPC', 'EIO', 'EROFS']);
+/** What a second try of something that was done fails with. */
+const DONE_BEFORE = new Set(['EEXIST', 'ENOENT']);
 const FILE_BYTES_MAX = 9 << 20;
 const FILES_MAX = 10;
 const HANDLES_MAX = 3;
@@ -22,6 +24,7 @@ const TOLD = 150;
 /** How often what must succeed is tried once the store is whole again, and how far apart, in milliseconds. */
 const TRIES = 60;
 const TRY_MS = 100;
+const CREATE = ['O_RDWR', 'O_CREAT', 'O_EXCL'];
 /** Lengths of writes: inline files, ordinary ones, several requests, several regions. */
 const LENGTHS_MAX = [200, 200, 4_096, 4_096, 70_000, 70_000, 1_200_000, 6_000_000] as const;
 
@@ -32,9 +35,17 @@ export interface ActorOptions {
   level: Level;
   /** Makes the store whole again; for actors that work while it fails. */
   heal?: () => void;
+  /**
+   * Whether any call may be refused, and go on to be for as long as the mount stands, since it cannot know what its
+   * disk holds. Otherwise only bytes may be, until the store is whole again.
+   */
+  mayStayRefused?: boolean;
 }
 
-/** Thrown when the mount is gone: no fault of anybody. */
+/** Tries where the mount may refuse for good. */
+const FEW_TRIES = 4;
+
+/** Thrown when the mount is gone, or may refuse everything: no fault of anybody. */
 class Gone extends Error {}
 
 /** One program. Its directory is `name` below the mount. */
@@ -121,17 +132,36 @@ export class Actor {
     if (isDead(outcome)) return false;
     if ('errno' in outcome) throw new Error(`${this.#root} cannot be read: ${outcome.errno}`);
     const found = outcome.value as Record<string, Found>;
-    const tree = this.#names.match(found);
-    if (typeof tree === 'string') throw new Error(`names: ${tree}`);
-    const bytes = new Map<number, Buffer>();
+    const trees = this.#names.matches(found);
+    if (typeof trees === 'string') throw new Error(`names: ${trees}`);
+    // Names alone may fit several states: one file was to take the place of another, say.
+    let problem = '';
+    for (const tree of trees) {
+      const bytes = await this.#contentsIn(tree, found, scratch);
+      if (bytes === undefined) return false;
+      if (typeof bytes !== 'string') {
+        this.#adopt(tree, bytes);
+        return true;
+      }
+      problem ||= bytes;
+    }
+    throw new Error(problem);
+  }
+
+  /** What the files of a tree hold, by number; what is wrong with it; or undefined when the mount has ended. */
+  async #contentsIn(
+    tree: Tree,
+    found: Readonly<Record<string, Found>>,
+    scratch: string,
+  ): Promise<Map<number, Buffer> | string | undefined> {
+    const all = new Map<number, Buffer>();
     for (const [path, entry] of tree) {
       if (entry.type !== 'file') continue;
-      const state = await this.#stateOf(path, entry, found[path] as Found, scratch);
-      if (state === undefined) return false;
-      bytes.set(entry.id, state);
+      const bytes = await this.#contentOf(path, entry, found[path] as Found, scratch);
+      if (bytes === undefined || typeof bytes === 'string') return bytes;
+      all.set(entry.id, bytes);
     }
-    this.#adopt(tree, bytes);
-    return true;
+    return all;
   }
 
   #adopt(tree: Tree, bytes: ReadonlyMap<number, Buffer>): void {
@@ -144,13 +174,13 @@ export class Actor {
     }
   }
 
-  /** The bytes of a file, which must be among those that it may have. */
-  async #stateOf(
+  /** The bytes of a file, which must be among those that it may have; what is wrong with them. */
+  async #contentOf(
     path: string,
     entry: Entry,
     found: Found,
     scratch: string,
-  ): Promise<Buffer | undefined> {
+  ): Promise<Buffer | string | undefined> {
     const contents = this.#contents.get(entry.id) as Contents;
     const known = contents.states().find((state) => hashOf(state) === found.content);
     if (known !== undefined) return known;
@@ -160,8 +190,7 @@ export class Actor {
     const bytes = readFileSync(scratch);
     rmSync(scratch);
     const problem = contents.problem(bytes);
-    if (problem !== undefined) throw new Error(`content of ${path}: ${problem}`);
-    return bytes;
+    return problem === undefined ? bytes : `content of ${path}: ${problem}`;
   }
 
   // ---- calls ----
@@ -183,10 +212,30 @@ export class Actor {
 
   /** A call that must succeed unless the mount is gone. */
   async #ok(...request: Request): Promise<unknown> {
-    const outcome = await this.#made(...request);
-    if ('value' in outcome) return outcome.value;
-    if (isDead(outcome)) throw new Gone();
-    throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
+    for (let attempt = 1; ; attempt += 1) {
+      const outcome = await this.#made(...request);
+      if ('value' in outcome) return outcome.value;
+      if (isDead(outcome)) throw new Gone();
+      if (attempt > 1 && DONE_BEFORE.has(outcome.errno)) {
+        // Where the mount has ended there is an empty directory.
+        if ('errno' in (await this.#made('lstat', this.#root))) throw new Gone();
+        // What was refused because it could not be kept may have been done; it is kept later.
+        return undefined;
+      }
+      if (this.#options.mayStayRefused !== true || !REFUSED.has(outcome.errno)) {
+        throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
+      }
+      await this.#beforeAnother(attempt, request);
+    }
+  }
+
+  /** Waits before what was refused is tried again; throws after too many tries. */
+  async #beforeAnother(attempt: number, request: Request): Promise<void> {
+    const { heal, mayStayRefused } = this.#options;
+    heal?.();
+    if (mayStayRefused === true && attempt === FEW_TRIES) throw new Gone();
+    if (attempt === TRIES) throw new Error(`${JSON.stringify(request)} goes on to fail`);
+    await pause(TRY_MS);
   }
 
   /** A call that a failing store may refuse; false when it does. */
@@ -198,11 +247,10 @@ export class Actor {
     throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
   }
 
-  /** A call that must succeed within a while, now that the store is whole. */
+  /** A call that must succeed within a while once the store is whole again, which it becomes when it refuses. */
   async #eventually(...request: Request): Promise<void> {
     for (let attempt = 1; !(await this.#allowed(...request)); attempt += 1) {
-      if (attempt === TRIES) throw new Error(`${JSON.stringify(request)} goes on to fail`);
-      await pause(TRY_MS);
+      await this.#beforeAnother(attempt, request);
     }
   }
 
@@ -294,7 +342,8 @@ export class Actor {
     this.#names.change((tree) => tree.set(path, { type: 'file', id, mode: '0o644', xattrs: {} }));
     this.#contents.set(id, new Contents());
     const handle = `h${id}`;
-    await this.#ok('open', handle, `${this.#root}/${path}`, ['O_RDWR', 'O_CREAT', 'O_EXCL']);
+    const opened = await this.#ok('open', handle, `${this.#root}/${path}`, CREATE);
+    if (opened === undefined) await this.#ok('open', handle, `${this.#root}/${path}`, ['O_RDWR']);
     this.#open.set(handle, id);
   }
 
@@ -329,8 +378,6 @@ export class Actor {
     const repeat = `${name}${this.#nextId()};`;
     const change: Change = { kind: 'write', offset, repeat, length };
     contents.change(change);
-    if (await this.#allowed('pwrite', handle, { repeat, length }, offset)) return;
-    this.#options.heal?.();
     await this.#eventually('pwrite', handle, { repeat, length }, offset);
   }
 
@@ -338,8 +385,6 @@ export class Actor {
     const contents = this.#contentsOf(handle);
     const size = this.#options.draws.below(contents.length + 2_000);
     contents.change({ kind: 'truncate', size });
-    if (await this.#allowed('ftruncate', handle, size)) return;
-    this.#options.heal?.();
     await this.#eventually('ftruncate', handle, size);
   }
 
@@ -348,8 +393,6 @@ export class Actor {
     const contents = this.#contents.get(id) as Contents;
     const size = this.#options.draws.below(contents.length + 2_000);
     contents.change({ kind: 'truncate', size });
-    if (await this.#allowed('truncate', `${this.#root}/${path}`, size)) return;
-    this.#options.heal?.();
     await this.#eventually('truncate', `${this.#root}/${path}`, size);
   }
 

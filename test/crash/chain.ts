@@ -1,4 +1,5 @@
 /** One store through many mounts, each of which ends badly: what was promised must be in the next. */
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,9 +15,10 @@ import {
 import { Draws } from '../support/random.ts';
 import { Actor } from './actor.ts';
 import { PowerLoss } from './power-loss.ts';
+import { compileShim } from './shim.ts';
 
 /** Where a chain's store lies, and what ends its mounts. */
-export type ChainKind = 'disk' | 'memory' | 'power' | 'faults';
+export type ChainKind = 'disk' | 'memory' | 'power' | 'faults' | 'tree-faults';
 
 /** How one mount is to end: at a point, or at any time. */
 export type Ending = { point: string; passage: number } | 'any time';
@@ -25,16 +27,21 @@ export type Ending = { point: string; passage: number } | 'any time';
 export const FIRST_POINTS: readonly KillPoint[] = [
   'superblock-written',
   'superblock-named',
+  'tree-made',
+  'tree-named',
   'tree-sync',
   'anchor-written',
   'anchor-flushed',
   'anchor-saved',
   'log-emptied',
 ];
+const IN_MEMORY: ReadonlySet<ChainKind> = new Set(['memory', 'faults']);
 const STEPS = 60;
 const ACTORS = 2;
 /** Milliseconds of work before a kill from outside, at most. */
 const WORK_MS = 900;
+/** Milliseconds within which a mount that serves nobody any more has ended. */
+const ENDED_MS = 5_000;
 /** Of so many rounds, one ends by umount(8), with everything there afterwards. */
 const CLEAN_EVERY = 6;
 const FLAGS = ['--slab', '128M', '--data-workers', '1', '-o', 'commit_interval=300'];
@@ -45,7 +52,21 @@ const FAULTS = [
   'put-delay-ms=15',
   'put-errno=28,after=3,count=4',
 ];
+/** What files of the tree and its log refuse (failing.c). */
+const TREE_FAULTS = [
+  'space 28 1',
+  'space 28 1',
+  'write 28 1',
+  'write 5 1',
+  'write 28 7',
+  'write 5 31',
+  'flush 5 1',
+  'flush 28 1',
+  'flush 5 2',
+] as const;
 const COMPLAINTS = /damaged|not authentic|cannot be read|died|panicked/;
+/** What a mount may say that ends because LMDB has given its file up. */
+const GIVEN_UP = /metadata \w+ failed|Write error: /;
 
 /** One chain. Its store is left behind when something is lost. */
 export class Chain {
@@ -60,6 +81,7 @@ export class Chain {
   readonly #environment: Record<string, string> = {};
   readonly #actors: Actor[];
   readonly #power: PowerLoss | undefined;
+  readonly #shim: string | undefined;
   #mount: Mount | undefined;
   #rounds = 0;
   #checks = 0;
@@ -69,23 +91,30 @@ export class Chain {
     this.kind = kind;
     this.seed = seed;
     this.#draws = new Draws(seed);
-    const isDisk = kind === 'disk' || kind === 'power';
-    this.#base = isDisk
-      ? mkdtempSync(join(tmpdir(), 'millrace-crash-'))
-      : temporaryDirectory('crash');
+    this.#base = IN_MEMORY.has(kind)
+      ? temporaryDirectory('crash')
+      : mkdtempSync(join(tmpdir(), 'millrace-crash-'));
     this.#store = join(this.#base, 'store');
     this.#faults = join(this.#base, 'faults');
     mkdirSync(this.#store);
     writeFileSync(this.#faults, '');
-    if (kind === 'power') this.#power = new PowerLoss(this.#store, this.#base, this.#draws);
+    if (kind === 'power' || kind === 'tree-faults') {
+      this.#power = new PowerLoss(this.#store, this.#base, this.#draws);
+    }
+    if (kind === 'tree-faults') this.#shim = compileShim('failing', this.#base);
     this.#actors = Array.from({ length: ACTORS }, (_, number) => this.#actor(number));
   }
 
   #actor(number: number): Actor {
     const draws = new Draws(this.seed * 31 + number);
-    const level = this.kind === 'power' ? 'power' : 'kill';
-    const heal = this.kind === 'faults' ? { heal: () => this.#setFaults('') } : {};
+    const level = this.#power === undefined ? 'kill' : 'power';
+    const mayStayRefused = this.kind === 'tree-faults';
+    const heal = this.#isFailing ? { heal: () => this.#setFaults(''), mayStayRefused } : {};
     return new Actor({ name: `a${number}`, draws, level, ...heal });
+  }
+
+  get #isFailing(): boolean {
+    return this.kind === 'faults' || this.kind === 'tree-faults';
   }
 
   /** Comparisons that were made with the model so far. */
@@ -100,8 +129,8 @@ export class Chain {
   /** Mounts the empty store and makes the actors' directories. */
   async begin(): Promise<void> {
     const options = { storeDir: this.#store, flags: FLAGS, environment: this.#environment };
-    const isBrief = this.kind === 'memory' || this.kind === 'faults';
-    for (const point of isBrief ? [this.#draws.pick(FIRST_POINTS)] : FIRST_POINTS) {
+    const isWhole = this.kind === 'disk' || this.kind === 'power';
+    for (const point of isWhole ? FIRST_POINTS : [this.#draws.pick(FIRST_POINTS)]) {
       this.#arm({ point, passage: 1 });
       await mustBeKilled(options, point);
       this.#count(point);
@@ -118,6 +147,11 @@ export class Chain {
     const env = this.#environment;
     Object.assign(env, this.#power?.environment);
     if (this.kind === 'faults') env['MILLRACE_STORE_FAULTS'] = `file=${this.#faults}`;
+    if (this.#shim !== undefined) {
+      env['LD_PRELOAD'] = `${this.#shim}:${env['LD_PRELOAD']}`;
+      env['MILLRACE_FAILING_PREFIX'] = join(this.#store, 'tree', 'data.mdb');
+      env['MILLRACE_FAILING_FILE'] = this.#faults;
+    }
     delete env['MILLRACE_TEST_KILL'];
     if (ending !== 'any time') env['MILLRACE_TEST_KILL'] = `${ending.point}:${ending.passage}`;
   }
@@ -138,6 +172,8 @@ export class Chain {
     let alive = await this.#verify();
     if (alive) alive = await this.#work(ending);
     if (alive && this.#isClean(ending)) return this.#unmount(ending);
+    // Programs learn that the mount is gone before we do.
+    if (!alive) await ended(mount);
     await this.#die(ending);
   }
 
@@ -149,31 +185,41 @@ export class Chain {
   async #verify(): Promise<boolean> {
     const scratch = join(this.#base, 'scratch');
     for (const actor of this.#actors) {
-      const isWhole = await actor.verify(scratch).catch((error: Error) => {
-        throw new Error(`${error.message}\n${actor.trace}`);
-      });
-      if (!isWhole) return false;
+      if (!(await traced(actor, actor.verify(scratch)))) return false;
       this.#checks += 1;
     }
     const told = (this.#mount as Mount).stderr().slice(this.#complaintsAt);
-    if (COMPLAINTS.test(told)) throw new Error(`the mount complains: ${told.slice(-2000)}`);
+    if (told.split('\n').some((line) => this.#isComplaint(line)))
+      throw new Error(`the mount complains: ${told.slice(-2000)}`);
     this.#complaintsAt += told.length;
     return true;
+  }
+
+  /** Whether the mount has ended because LMDB has given its file up, which glibc may do as well (see LmdbKv). */
+  #hasGivenUp(): boolean {
+    const told = (this.#mount as Mount).stderr().slice(this.#complaintsAt);
+    return this.kind === 'tree-faults' && GIVEN_UP.test(told);
+  }
+
+  #isComplaint(line: string): boolean {
+    return COMPLAINTS.test(line) && !(this.kind === 'tree-faults' && GIVEN_UP.test(line));
   }
 
   /** False when the mount has ended meanwhile. */
   async #work(ending: Ending): Promise<boolean> {
     const steps = 1 + this.#draws.below(2 * STEPS);
-    const work = Promise.all(this.#actors.map((actor) => actor.work(steps)));
-    if (this.kind === 'faults') this.#failSometimes(work);
+    const work = Promise.all(this.#actors.map((actor) => traced(actor, actor.work(steps))));
+    if (this.#isFailing) this.#failSometimes(work);
     if (ending === 'any time' && !this.#isClean(ending)) {
       await Promise.race([work, pause(this.#draws.below(WORK_MS))]);
       (this.#mount as Mount).child.kill('SIGKILL');
     }
     const alive = (await work).every(Boolean);
-    if (!alive || this.kind !== 'faults') return alive;
+    if (!alive || !this.#isFailing) return alive;
     this.#setFaults('');
-    return (await Promise.all(this.#actors.map((actor) => actor.settle()))).every(Boolean);
+    return (await Promise.all(this.#actors.map((actor) => traced(actor, actor.settle())))).every(
+      Boolean,
+    );
   }
 
   /** Has the store fail and work in turn until the work is done. */
@@ -185,7 +231,7 @@ export class Chain {
     work.then(done, done);
     const turn = async (): Promise<void> => {
       while (!isDone) {
-        this.#setFaults(this.#draws.pick([...FAULTS, '']));
+        this.#setFaults(this.#draws.pick([...(this.kind === 'faults' ? FAULTS : TREE_FAULTS), '']));
         await pause(20 + this.#draws.below(150));
       }
     };
@@ -201,7 +247,8 @@ export class Chain {
     const mount = this.#mount as Mount;
     await Promise.all(this.#actors.map((actor) => actor.leave()));
     const status = await mount.umount();
-    if (mount.child.signalCode === 'SIGKILL') return this.#die(ending);
+    const { signalCode } = mount.child;
+    if (signalCode === 'SIGKILL' || this.#hasGivenUp()) return this.#die(ending);
     if (status !== 0) throw new Error(`umount: status ${status}: ${mount.stderr().slice(-2000)}`);
     for (const actor of this.#actors) actor.unmounted();
     this.#powerLoss();
@@ -237,6 +284,19 @@ export class Chain {
     if (!keep) rmSync(this.#base, { recursive: true, force: true });
     return this.#base;
   }
+}
+
+/** What an actor does, and its last calls where it throws. */
+function traced<T>(actor: Actor, work: Promise<T>): Promise<T> {
+  return work.catch((error: Error) => {
+    throw new Error(`${error.message}\n${actor.trace}`);
+  });
+}
+
+/** Waits for the end of a mount's process, for a while. */
+async function ended({ child }: Mount): Promise<void> {
+  if (child.signalCode !== null || child.exitCode !== null) return;
+  await once(child, 'exit', { signal: AbortSignal.timeout(ENDED_MS) }).catch(() => {});
 }
 
 /** Starts a mount that must be killed before it stands. */

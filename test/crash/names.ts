@@ -50,15 +50,13 @@ export class Names {
     this.#states = [tree];
   }
 
-  /** The latest state that what was found shows; or what is wrong with it, compared with the latest. */
-  match(found: Readonly<Record<string, Found>>): Tree | string {
-    let problem = '';
-    for (const state of this.#states.toReversed()) {
-      const wrong = difference(state, found);
-      if (wrong === undefined) return state;
-      problem ||= wrong;
-    }
-    return `none of ${this.#states.length} states; of the latest: ${problem}`;
+  /** The states that what was found shows, the latest first; or what is wrong with it, compared with the latest. */
+  matches(found: Readonly<Record<string, Found>>): Tree[] | string {
+    const latestFirst = this.#states.toReversed();
+    const matching = latestFirst.filter((state) => difference(state, found) === undefined);
+    if (matching.length > 0) return matching;
+    const problem = difference(this.now, found);
+    return `none of ${latestFirst.length} states; of the latest: ${problem}`;
   }
 }
 

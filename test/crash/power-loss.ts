@@ -2,7 +2,6 @@
  * A power loss of a store's directory: what was synced stays, of everything else a part that chance picks. The shim
  * `synced.c` records what is synced; it has to be compiled, so this needs a C compiler.
  */
-import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import {
   copyFileSync,
@@ -18,7 +17,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Draws } from '../support/random.ts';
-import { repositoryRoot } from '../support/repository.ts';
+import { compileShim } from './shim.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -37,9 +36,7 @@ export class PowerLoss {
     this.#store = store;
     this.#base = base;
     this.#draws = draws;
-    this.#shim = join(base, 'synced.so');
-    const source = join(repositoryRoot(), 'test', 'crash', 'synced.c');
-    execFileSync('cc', ['-O2', '-Wall', '-shared', '-fPIC', '-o', this.#shim, source, '-ldl']);
+    this.#shim = compileShim('synced', base);
     this.#startBoot();
   }
 

@@ -68,11 +68,14 @@ static int keep_file(const char *path, const char *temporary, ino_t inode) {
   return publish(temporary, 'f', inode);
 }
 
-/* An object is never written again once it was flushed: another name for it is its record. */
-static int keep_object(const char *path, ino_t inode) {
-  char name[4096];
-  snprintf(name, sizeof name, "%s/f-%lu", record, (unsigned long)inode);
-  return link(path, name) == 0 || errno == EEXIST ? 0 : -1;
+/*
+ * An object is never written again once it was flushed: another name for it is its record. It takes the place of what a
+ * removed file with this number has left.
+ */
+static int keep_object(const char *path, const char *temporary, ino_t inode) {
+  if (link(path, temporary) != 0 || publish(temporary, 'f', inode) != 0) abort();
+  /* Two names of one file stay both. */
+  return unlink(temporary) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 /* True: what is open lies below the root, and is recorded. */
@@ -88,7 +91,7 @@ static int kept(int file, int *result) {
   if (strncmp(path, root, below) != 0 || (path[below] != 0 && path[below] != '/')) return 0;
   snprintf(temporary, sizeof temporary, "%s/t-%ld", record, syscall(SYS_gettid));
   if (S_ISDIR(status.st_mode)) *result = keep_directory(path, temporary, status.st_ino);
-  else if (strncmp(path + below, "/tmp/", 5) == 0) *result = keep_object(path, status.st_ino);
+  else if (strncmp(path + below, "/tmp/", 5) == 0) *result = keep_object(path, temporary, status.st_ino);
   else *result = keep_file(path, temporary, status.st_ino);
   return 1;
 }

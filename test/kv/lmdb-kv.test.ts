@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { copyFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { compileShim } from '../crash/shim.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 
+const REFUSED = fileURLToPath(new URL('./refused.js', import.meta.url));
 const COMMITTER = fileURLToPath(new URL('./committer.js', import.meta.url));
 const KEYS = 400;
 const PAGE_BYTES = 4096;
@@ -20,6 +22,87 @@ async function inDirectory(body: (directory: string) => Promise<void>): Promise<
     await rm(directory, { recursive: true });
   }
 }
+
+/** What a program hears that works on when a call was refused (refused.ts). */
+function hear(directory: string, call: 'sync' | 'commit', order: string): string[] {
+  const path = join(directory, 'kv.mdb');
+  const { stdout } = spawnSync(process.execPath, [REFUSED, path, call, order], {
+    encoding: 'utf8',
+    env: {
+      ...process.env,
+      LD_PRELOAD: compileShim('failing', directory),
+      MILLRACE_FAILING_PREFIX: path,
+      MILLRACE_FAILING_FILE: join(directory, 'control'),
+    },
+  });
+  return stdout.trim().split('\n');
+}
+
+async function assertHolds(directory: string, value: string): Promise<void> {
+  const kv = await LmdbKv.open({ path: join(directory, 'kv.mdb') });
+  kv.read((snapshot) => assert.equal(String(snapshot.get(Buffer.from('key'))), value));
+  await kv.close();
+}
+
+test('a flush that fails is told to every later commit and sync; reads go on', () =>
+  inDirectory(async (directory) => {
+    assert.deepEqual(hear(directory, 'sync', 'flush 5 1'), [
+      'sync: STORE_IO',
+      'commit: STORE_IO',
+      'sync again: STORE_IO',
+      'before',
+      'read: done',
+      'close: STORE_IO',
+    ]);
+    await assertHolds(directory, 'before');
+  }));
+
+test('a write that fails within a commit is told to everybody; what was committed is there later', () =>
+  inDirectory(async (directory) => {
+    assert.deepEqual(hear(directory, 'commit', 'write 5 1'), [
+      'commit: STORE_IO',
+      'commit: STORE_IO',
+      'sync again: STORE_IO',
+      'read: STORE_IO',
+      'close: STORE_IO',
+    ]);
+    await assertHolds(directory, 'before');
+  }));
+
+test('without room for a commit none is begun, until there is room again', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'kv.mdb');
+    const asked: number[] = [];
+    let errno: number = constants.errno.ENOSPC;
+    const reserve = (_file: number, bytes: number): number => {
+      asked.push(bytes);
+      return errno;
+    };
+    const kv = await LmdbKv.open({ path, reserve });
+    const commit = (): void => kv.transact((tx) => tx.put(Buffer.from('key'), Buffer.from('kept')));
+    assert.throws(commit, { code: 'STORE_IO', message: /ENOSPC/ });
+    kv.read((snapshot) => assert.equal(snapshot.get(Buffer.from('key')), undefined));
+    errno = 0;
+    commit();
+    commit();
+    assert.equal(asked.length, 2, 'room that was set aside is not asked for again');
+    assert.ok(asked.every((bytes) => bytes >= 8 << 20));
+    await kv.close();
+    await assertHolds(directory, 'kept');
+  }));
+
+test('a file system that sets nothing aside is asked once', () =>
+  inDirectory(async (directory) => {
+    let asked = 0;
+    const reserve = (): number => {
+      asked += 1;
+      return constants.errno.EOPNOTSUPP;
+    };
+    const kv = await LmdbKv.open({ path: join(directory, 'kv.mdb'), reserve });
+    fill(kv, 1);
+    await kv.close();
+    assert.equal(asked, 1);
+  }));
 
 function keyOf(index: number): Buffer {
   const key = Buffer.alloc(8);

@@ -2,10 +2,12 @@
  * The tree of a store, every value sealed anew, in a file of its own that then takes the place of the
  * first: what earlier keys have sealed is not even in free pages any more.
  */
-import { closeSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { flushDirectorySync } from '../../engine/durable-directory.ts';
 import { pass } from '../../engine/kill-points.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+import { WRITTEN_POSITION_KEY } from '../../engine/kv/written-position.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
 import { BEHIND_EVERY_KEY } from './tree-file.ts';
 
@@ -13,8 +15,6 @@ import { BEHIND_EVERY_KEY } from './tree-file.ts';
 const BATCH_VALUES = 256;
 const BATCH_BYTES = 1 << 20;
 const FIRST_KEY = Uint8Array.of(0);
-/** Not sealed: up to which position of the write-ahead log the file has everything (engine/kv/buffered-kv.ts). */
-const LOG_KEY = Buffer.from('\0log', 'latin1');
 
 interface Sealed {
   readonly key: Buffer;
@@ -45,10 +45,10 @@ export async function resealTree(
   }
   pass('tree-resealed');
   rmSync(`${treeFile}-anchor`, { force: true });
-  flushDirectory(treeFile);
+  flushDirectorySync(dirname(treeFile));
   pass('tree-unanchored');
   renameSync(next, treeFile);
-  flushDirectory(treeFile);
+  flushDirectorySync(dirname(treeFile));
   pass('tree-replaced');
   for (const file of nextFiles) rmSync(file, { force: true });
   return undefined;
@@ -96,7 +96,7 @@ function readBatch(kv: LmdbKv, start: Uint8Array): Sealed[] {
 function writeBatch(kv: LmdbKv, batch: readonly Sealed[], sealer: Sealer): string | undefined {
   return kv.transact(() => {
     for (const { key, value } of batch) {
-      if (key.equals(LOG_KEY)) {
+      if (key.equals(WRITTEN_POSITION_KEY)) {
         kv.put(key, value);
         continue;
       }
@@ -109,13 +109,4 @@ function writeBatch(kv: LmdbKv, batch: readonly Sealed[], sealer: Sealer): strin
     }
     return undefined;
   });
-}
-
-function flushDirectory(file: string): void {
-  const directory = openSync(dirname(file), 'r');
-  try {
-    fsyncSync(directory);
-  } finally {
-    closeSync(directory);
-  }
 }
