@@ -84,13 +84,13 @@ describe('OPEN and RELEASE', () => {
     const fixture = new Fixture();
     const node = fixture.file('a');
     const expected: [number, number, number][] = [
-      [fs.O_RDONLY, 0, FOPEN.KEEP_CACHE],
-      [fs.O_RDONLY | fs.O_DIRECT, 0, FOPEN.DIRECT_IO],
+      [fs.O_RDONLY, 0, FOPEN.KEEP_CACHE | FOPEN.NOFLUSH],
+      [fs.O_RDONLY | fs.O_DIRECT, 0, FOPEN.DIRECT_IO | FOPEN.NOFLUSH],
       [fs.O_WRONLY, 1, DIRECT],
       [fs.O_RDWR, 1, DIRECT],
       [fs.O_RDWR | fs.O_DIRECT, 1, DIRECT],
       [fs.O_WRONLY | fs.O_APPEND, 3, DIRECT],
-      [fs.O_RDONLY | fs.O_APPEND, 2, FOPEN.KEEP_CACHE],
+      [fs.O_RDONLY | fs.O_APPEND, 2, FOPEN.KEEP_CACHE | FOPEN.NOFLUSH],
     ];
     for (const [flags, high, fopen] of expected) {
       const { outcome, bytes } = openFile(fixture, node, flags);

@@ -72,7 +72,10 @@ async function main(): Promise<number> {
     failure = error;
   }
   const place = await soak.end(failure !== undefined);
-  if (failure === undefined) return 0;
+  if (failure === undefined) {
+    say('nothing was lost, and nothing grew');
+    return 0;
+  }
   say(failure instanceof Error ? (failure.stack ?? failure.message) : String(failure));
   say(`seed ${seed}; the store is kept in ${place}`);
   return 1;
