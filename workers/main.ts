@@ -2,15 +2,7 @@
 import { isMainThread } from 'node:worker_threads';
 import { forOtherThread } from '../engine/errors.ts';
 import { SharedMemory } from '../engine/shared-memory.ts';
-import { runDataWorker } from './data/loop.ts';
 import type { WorkerTask } from './task.ts';
-import { listNamespaces } from './tree/list-namespaces.ts';
-import { runTreeWorker } from './tree/loop.ts';
-import { takeCensus } from './upkeep/census.ts';
-import { checkStore } from './upkeep/check-store.ts';
-import { recoverJournals } from './upkeep/recover-journals.ts';
-import { resealStore } from './upkeep/reseal-store.ts';
-import { sweepStore } from './upkeep/sweep-store.ts';
 
 /**
  * Resolves when the engine has stopped, or with what a task asks for; rejects when this thread cannot
@@ -24,16 +16,41 @@ export default async function main(task: WorkerTask): Promise<unknown> {
   }
 }
 
+/** Each role loads what it needs: a mount has many data workers, and none of them has a tree. */
 async function run(task: WorkerTask): Promise<unknown> {
   if (isMainThread) throw new Error('a worker was started on the main thread');
-  if (task.role === 'namespaces') return listNamespaces(task);
-  if (task.role === 'check') return checkStore(task);
-  if (task.role === 'sweep') return sweepStore(task);
-  if (task.role === 'reseal') return resealStore(task);
-  if (task.role === 'census') return takeCensus(task);
-  if (task.role === 'recover') return recoverJournals(task);
-  const memory = new SharedMemory(task.buffers);
-  if (task.role === 'data') runDataWorker(memory, task.engine, task.worker);
-  else await runTreeWorker(memory, task);
-  return undefined;
+  switch (task.role) {
+    case 'data': {
+      const { runDataWorker } = await import('./data/loop.ts');
+      return runDataWorker(new SharedMemory(task.buffers), task.engine, task.worker);
+    }
+    case 'tree': {
+      const { runTreeWorker } = await import('./tree/loop.ts');
+      return runTreeWorker(new SharedMemory(task.buffers), task);
+    }
+    case 'namespaces': {
+      const { listNamespaces } = await import('./tree/list-namespaces.ts');
+      return listNamespaces(task);
+    }
+    case 'check': {
+      const { checkStore } = await import('./upkeep/check-store.ts');
+      return checkStore(task);
+    }
+    case 'sweep': {
+      const { sweepStore } = await import('./upkeep/sweep-store.ts');
+      return sweepStore(task);
+    }
+    case 'reseal': {
+      const { resealStore } = await import('./upkeep/reseal-store.ts');
+      return resealStore(task);
+    }
+    case 'census': {
+      const { takeCensus } = await import('./upkeep/census.ts');
+      return takeCensus(task);
+    }
+    case 'recover': {
+      const { recoverJournals } = await import('./upkeep/recover-journals.ts');
+      return recoverJournals(task);
+    }
+  }
 }

@@ -70,6 +70,10 @@ export class Actor {
     this.#calls = new Syscalls({ onStuck, deadlineMs: 30_000 });
   }
 
+  get #mountDirectory(): string {
+    return this.#root.slice(0, this.#root.lastIndexOf('/'));
+  }
+
   /** Ends the process, and so closes what it has open. */
   async leave(): Promise<void> {
     await this.#calls?.close();
@@ -79,7 +83,7 @@ export class Actor {
   /** Makes the actor's directory, durable. */
   async begin(): Promise<void> {
     await this.#ok('mkdir', this.#root);
-    await this.#ok('fsync_directory', this.#root.slice(0, this.#root.lastIndexOf('/')));
+    await this.#ok('fsync_directory', this.#mountDirectory);
   }
 
   /** Takes so many steps; false when the mount has ended meanwhile. */
@@ -127,9 +131,9 @@ export class Actor {
     // What a kill left is not on the disk yet: only once it is, a later power loss must leave it as well.
     const synced =
       this.#options.level === 'kill' ? undefined : await this.#made('fsync_directory', this.#root);
-    if (synced !== undefined && isDead(synced)) return false;
+    if (synced !== undefined && (await this.#isGone(synced))) return false;
     const outcome = await this.#made('tree', this.#root);
-    if (isDead(outcome)) return false;
+    if (await this.#isGone(outcome)) return false;
     if ('errno' in outcome) throw new Error(`${this.#root} cannot be read: ${outcome.errno}`);
     const found = outcome.value as Record<string, Found>;
     const trees = this.#names.matches(found);
@@ -185,7 +189,7 @@ export class Actor {
     const known = contents.states().find((state) => hashOf(state) === found.content);
     if (known !== undefined) return known;
     const outcome = await this.#made('copy_out', `${this.#root}/${path}`, scratch);
-    if (isDead(outcome)) return undefined;
+    if (await this.#isGone(outcome)) return undefined;
     if ('errno' in outcome) throw new Error(`${path} cannot be read: ${outcome.errno}`);
     const bytes = readFileSync(scratch);
     rmSync(scratch);
@@ -205,6 +209,15 @@ export class Actor {
     return outcome;
   }
 
+  /** Whether a call failed because nobody serves the mount any more. */
+  async #isGone(outcome: Outcome): Promise<boolean> {
+    if (!('errno' in outcome)) return false;
+    if (DEAD.has(outcome.errno)) return true;
+    // A mount that has ended by itself leaves an empty directory.
+    if (outcome.errno !== 'ENOENT' || this.#options.mayStayRefused !== true) return false;
+    return 'errno' in (await this.#made('lstat', `${this.#mountDirectory}/.millrace`));
+  }
+
   /** The last calls, for whoever wants to know how something was lost. */
   get trace(): string {
     return this.#latest.join('\n');
@@ -215,13 +228,9 @@ export class Actor {
     for (let attempt = 1; ; attempt += 1) {
       const outcome = await this.#made(...request);
       if ('value' in outcome) return outcome.value;
-      if (isDead(outcome)) throw new Gone();
-      if (attempt > 1 && DONE_BEFORE.has(outcome.errno)) {
-        // Where the mount has ended there is an empty directory.
-        if ('errno' in (await this.#made('lstat', this.#root))) throw new Gone();
-        // What was refused because it could not be kept may have been done; it is kept later.
-        return undefined;
-      }
+      if (await this.#isGone(outcome)) throw new Gone();
+      // What was refused because it could not be kept may have been done; it is kept later.
+      if (attempt > 1 && DONE_BEFORE.has(outcome.errno)) return undefined;
       if (this.#options.mayStayRefused !== true || !REFUSED.has(outcome.errno)) {
         throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
       }
@@ -242,7 +251,7 @@ export class Actor {
   async #allowed(...request: Request): Promise<boolean> {
     const outcome = await this.#made(...request);
     if ('value' in outcome) return true;
-    if (isDead(outcome)) throw new Gone();
+    if (await this.#isGone(outcome)) throw new Gone();
     if (this.#options.heal !== undefined && REFUSED.has(outcome.errno)) return false;
     throw new Error(`${JSON.stringify(request).slice(0, 200)} failed with ${outcome.errno}`);
   }
@@ -499,10 +508,6 @@ export class Actor {
     this.#names.change((tree) => tree.set(path, entry));
     await this.#ok('symlink', target, `${this.#root}/${path}`);
   }
-}
-
-function isDead(outcome: Outcome): boolean {
-  return 'errno' in outcome && DEAD.has(outcome.errno);
 }
 
 function hashOf(bytes: Buffer): string {

@@ -314,8 +314,9 @@ mountTest(
             await calls.ok('open', 'f', `${dir}/fresh/${CANARY}`, ['O_RDWR', 'O_CREAT']);
             await calls.ok('write', 'f', { seed: 40, length: 30 * MIB });
             await calls.call('close', 'f');
-            // Until not even the tree takes a change: those before stay, and are promised nothing.
-            for (let number = 0; number < 4000; number += 1) {
+            // Until not even the tree takes a change, which has room set aside: those before stay, and are promised
+            // nothing.
+            for (let number = 0; number < 60_000; number += 1) {
               const made = await calls.call('symlink', 'x'.repeat(900), `${dir}/fresh/${number}`);
               if ('errno' in made) break;
             }
