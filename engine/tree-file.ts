@@ -20,10 +20,15 @@ export async function openTreeFile(file: string, sealer: Sealer): Promise<Buffer
   return understood(file, await openTreeKv(file, TREE_FILE), sealer);
 }
 
+/** `LmdbKvOptions.reserve` of every file that a tree is written to. */
+export function reserveSpace(file: number, bytes: number): number {
+  return native().reserveSpace(file, bytes);
+}
+
 /** How LMDB may open and write the file of a tree. */
 const TREE_FILE: Pick<LmdbKvOptions, 'inspect' | 'reserve'> = {
   inspect: refuseDamaged,
-  reserve: (file, bytes) => native().reserveSpace(file, bytes),
+  reserve: reserveSpace,
 };
 
 async function understood(file: string, kv: BufferedKv, sealer: Sealer): Promise<BufferedKv> {

@@ -15,6 +15,7 @@ import { Anchor } from './kv/anchor.ts';
 import { LmdbKv } from './kv/lmdb-kv.ts';
 import { treeLogPaths } from './kv/tree-kv.ts';
 import { native, type PageSurvey } from './native.ts';
+import { reserveSpace } from './tree-file.ts';
 
 const KEPT = '-damaged';
 const REBUILT = '-rebuilt';
@@ -41,7 +42,7 @@ export async function rebuildTreeFile(file: string): Promise<string> {
   const metas = bestMetas(file);
   const rebuilt = file + REBUILT;
   removeRebuilt(file);
-  const kv = await LmdbKv.open({ path: rebuilt });
+  const kv = await LmdbKv.open({ path: rebuilt, reserve: reserveSpace });
   try {
     for (const block of native().salvagePages(file, metas)) putBlock(kv, block);
   } finally {

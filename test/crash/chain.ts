@@ -64,7 +64,7 @@ const TREE_FAULTS = [
   'flush 28 1',
   'flush 5 2',
 ] as const;
-const COMPLAINTS = /damaged|not authentic|cannot be read|died|panicked/;
+const COMPLAINTS = /damaged|not authentic|cannot be read|panicked/;
 /** What a mount may say that ends because LMDB has given its file up. */
 const GIVEN_UP = /metadata \w+ failed|Write error: /;
 
@@ -202,7 +202,8 @@ export class Chain {
   }
 
   #isComplaint(line: string): boolean {
-    return COMPLAINTS.test(line) && !(this.kind === 'tree-faults' && GIVEN_UP.test(line));
+    const hasDied = /died/.test(line) && !(this.kind === 'tree-faults' && GIVEN_UP.test(line));
+    return hasDied || COMPLAINTS.test(line);
   }
 
   /** False when the mount has ended meanwhile. */

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { family, type Place } from '../support/family.ts';
+import { testFront } from '../support/front.ts';
+import type { Syscalls } from '../support/syscalls.ts';
 
 async function put(p: Place, name: string, seed: number, length = 10_000): Promise<void> {
   await p.ok('open', 'put', p.at(name), ['O_WRONLY', 'O_CREAT', 'O_TRUNC']);
@@ -138,25 +140,31 @@ both('over a file that others have open: they keep the old content', async (p) =
   await p.ok('hash', p.at('file'));
 });
 
-both(
-  'readers of a name that is replaced again and again see a whole file',
-  async (p) => {
-    await put(p, 'current', 0, 300_000);
-    const reader = p.process();
-    for (let round = 1; round <= 15; round += 1) {
-      await put(p, 'next', round, 300_000);
-      const reading = reader.ok('hash', p.at('current'));
-      await p.ok('rename', p.at('next'), p.at('current'));
-      const seen = JSON.stringify(await reading);
-      const allowed = [];
-      for (const seed of [round - 1, round]) {
-        allowed.push(JSON.stringify(await p.ok('hash_of', [{ seed, length: 300_000 }])));
-      }
-      assert.ok(allowed.includes(seen), `round ${round} read ${seen}`);
+/** The hash of a file while its name is replaced, which libfuse 2 may have no path for at one moment. */
+async function hashWhileReplaced(reader: Syscalls, path: string): Promise<unknown> {
+  for (let tries = 1; ; tries += 1) {
+    const outcome = await reader.call('hash', path);
+    if ('value' in outcome) return outcome.value;
+    const mayBeMissing = testFront() === 'fuse-native' && tries < 10;
+    assert.ok(mayBeMissing && outcome.errno === 'ENOENT', `hash failed with ${outcome.errno}`);
+  }
+}
+
+both('readers of a name that is replaced again and again see a whole file', async (p) => {
+  await put(p, 'current', 0, 300_000);
+  const reader = p.process();
+  for (let round = 1; round <= 15; round += 1) {
+    await put(p, 'next', round, 300_000);
+    const reading = hashWhileReplaced(reader, p.at('current'));
+    await p.ok('rename', p.at('next'), p.at('current'));
+    const seen = JSON.stringify(await reading);
+    const allowed = [];
+    for (const seed of [round - 1, round]) {
+      allowed.push(JSON.stringify(await p.ok('hash_of', [{ seed, length: 300_000 }])));
     }
-  },
-  { needs: 'replaced names' },
-);
+    assert.ok(allowed.includes(seen), `round ${round} read ${seen}`);
+  }
+});
 
 both('of links, which are not followed', async (p) => {
   await put(p, 'file', 1);

@@ -12,7 +12,6 @@ export type Need =
   | 'holes'
   | 'copies'
   | 'what is gone'
-  | 'replaced names'
   | 'unnamed files'
   | 'birth'
   | 'shared mappings'
@@ -32,7 +31,6 @@ const LACKS: Readonly<Record<FrontKind, Partial<Record<Need, string>>>> = {
     holes: 'fuse-native knows no fallocate',
     copies: 'fuse-native knows no copy_file_range: the kernel copies the bytes',
     'what is gone': 'libfuse 2 knows directories, and what is held by O_PATH, by their paths',
-    'replaced names': 'libfuse 2 loses a file whose name is replaced between look-up and open',
     'unnamed files': 'libfuse 2 knows no O_TMPFILE',
     birth: 'libfuse 2 knows no statx',
     'shared mappings':

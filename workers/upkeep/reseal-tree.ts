@@ -9,6 +9,7 @@ import { pass } from '../../engine/kill-points.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { WRITTEN_POSITION_KEY } from '../../engine/kv/written-position.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
+import { reserveSpace } from '../../engine/tree-file.ts';
 import { BEHIND_EVERY_KEY } from './tree-file.ts';
 
 /** A batch ends with so many values, or so many bytes of them. */
@@ -61,7 +62,7 @@ async function copyTree(
 ): Promise<string | undefined> {
   const from = await LmdbKv.open({ path: paths.from });
   try {
-    const to = await LmdbKv.open({ path: paths.to });
+    const to = await LmdbKv.open({ path: paths.to, reserve: reserveSpace });
     try {
       for (let start = FIRST_KEY; ; ) {
         const batch = readBatch(from, start);
