@@ -10,9 +10,11 @@ import {
   renameSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { native } from '../../engine/native.ts';
 import { errnoOf } from '../support/errno-of.ts';
 import { mountTest } from '../support/family.ts';
@@ -157,6 +159,78 @@ mountTest('a store with a damaged page is not mounted, and what can be read come
     assert.equal((await ground.fsck('--deep')).status, 0);
   }),
 );
+
+/** Where the first record of a kind that is in use lies in a tree's file. */
+function keyInUse(file: string, work: string, key: Buffer): number {
+  const bytes = readFileSync(file);
+  for (let at = bytes.indexOf(key); at >= 0; at = bytes.indexOf(key, at + 1)) {
+    cpSync(file, work);
+    flipBit(work, at, 0);
+    if (native().surveyPages(work).flawed > 0) return at;
+  }
+  throw new Error('no record with that key is in use');
+}
+
+mountTest('a record under a key with a flipped bit is not passed by: a repair puts it right', () =>
+  onStore(async (ground) => {
+    const contents = new Map<string, Buffer>();
+    await ground.mounted(({ dir }) => {
+      for (let index = 0; index < 30; index++) {
+        contents.set(`f${index}`, randomBytes(index % 3 === 0 ? 5000 : 1 + 17 * index));
+        writeFileSync(join(dir, `f${index}`), contents.get(`f${index}`) as Buffer);
+        // Content that is gone from it would look like a hole.
+        truncateSync(join(dir, `f${index}`), 3 << 20);
+      }
+    });
+    const file = join(ground.store, 'tree', 'data.mdb');
+    const draws = new Draws(testSeed());
+    const numbers = Buffer.alloc(8);
+    numbers.writeBigUInt64BE(1n);
+    // A name in the root, the inode of one, and its content.
+    const keys = [Buffer.from('d'), Buffer.from('i'), Buffer.from('x')];
+    for (const kind of keys) {
+      const key = await firstKey(file, Buffer.concat([kind, numbers]));
+      const at = keyInUse(file, join(ground.store, '..', 'work.mdb'), key);
+      flipBit(file, at + draws.below(key.length), draws.below(8));
+      await assert.rejects(startMount({ storeDir: ground.store }), /is damaged: page \d+: /);
+      const { findings } = await ground.fsck();
+      assert.deepEqual([...new Set(findings.map(({ code }) => code))], ['TREE_PAGE_DAMAGED']);
+      const mended = await ground.fsck('--repair');
+      assert.ok(mended.findings.every(({ repaired }) => repaired));
+      await ground.mounted(({ dir }) => {
+        assert.equal(readdirSync(dir).length, contents.size);
+        for (const [name, content] of contents) {
+          const read = readFileSync(join(dir, name));
+          assert.ok(read.subarray(0, content.length).equals(content), name);
+          assert.ok(
+            read.subarray(content.length).every((byte) => byte === 0),
+            name,
+          );
+        }
+      });
+      assert.equal((await ground.fsck('--deep')).status, 0);
+      for (const name of readdirSync(join(file, '..'))) {
+        if (name.includes('-damaged')) rmSync(join(file, '..', name));
+      }
+    }
+  }),
+);
+
+/** The first key that is not below another. */
+async function firstKey(file: string, from: Buffer): Promise<Buffer> {
+  const kv = await LmdbKv.open({ path: file });
+  try {
+    let found: Buffer | undefined;
+    kv.scan(from, Uint8Array.of(0xff), (key) => {
+      found = Buffer.from(key);
+      return false;
+    });
+    assert.ok(found !== undefined);
+    return found;
+  } finally {
+    await kv.close();
+  }
+}
 
 /** Whatever is there under any name is what was written. */
 function compare(dir: string, contents: ReadonlyMap<string, Buffer>): void {

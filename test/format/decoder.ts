@@ -3,6 +3,7 @@
  * object ends with its chunk, and that a chunk's plaintext is the one that its id names.
  */
 import { createDecipheriv } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { type Keys, UnknownEpoch } from './keys.ts';
 import { chunkAad, FIELDS_BYTES, fieldsOf, HEADER_BYTES, layoutOf } from './layout.ts';
 import { nonceOf, SEGMENT_BYTES, TAG_BYTES } from './layout.ts';
@@ -11,6 +12,7 @@ import { nonceOf, SEGMENT_BYTES, TAG_BYTES } from './layout.ts';
 const VALUE_PREFIX_BYTES = 5;
 const SALT_BYTES = 24;
 const VALUE_HEAD_BYTES = VALUE_PREFIX_BYTES + SALT_BYTES;
+const CHECK_BYTES = 4;
 
 /** The bytes are not what was sealed, or the key is another one. */
 export class NotAuthentic extends Error {}
@@ -81,15 +83,21 @@ export function openChunk(keys: Keys, id: Buffer, object: Buffer): Buffer {
 
 /** The plaintext of a value of the tree that is stored under this key. Throws NotAuthentic. */
 export function openValue(keys: Keys, key: Uint8Array, sealed: Buffer): Buffer {
-  ensure(sealed.length >= VALUE_HEAD_BYTES + TAG_BYTES, 'too short for a value');
+  ensure(sealed.length > 0, 'too short for a value');
+  const version = sealed[0];
+  ensure(version === 1 || version === 2, 'another version');
+  const checkAt = sealed.length - (version === 1 ? 0 : CHECK_BYTES);
+  const tagAt = checkAt - TAG_BYTES;
+  ensure(tagAt >= VALUE_HEAD_BYTES, 'too short for a value');
+  if (version === 2)
+    ensure(sealed.readUInt32LE(checkAt) === crc32(key), 'stored under another key');
   const prefix = sealed.subarray(0, VALUE_PREFIX_BYTES);
-  ensure(prefix[0] === 1, 'another version');
   const [epoch, salt] = [prefix.readUInt32LE(1), sealed.subarray(5, VALUE_HEAD_BYTES)];
   return open({
     key: ofEpoch(() => keys.valueKey(salt, epoch)),
     nonce: Buffer.alloc(12),
     aad: Buffer.concat([prefix, key]),
-    data: sealed.subarray(VALUE_HEAD_BYTES, -TAG_BYTES),
-    tag: sealed.subarray(-TAG_BYTES),
+    data: sealed.subarray(VALUE_HEAD_BYTES, tagAt),
+    tag: sealed.subarray(tagAt, checkAt),
   });
 }

@@ -26,6 +26,8 @@ interface Vectors {
     keyRing: string;
     chunks: { plainBytes: number; id: string; object: string }[];
     values: { key: string; plain: string; sealed: string }[];
+    /** Values of either epoch in the first version of their layout. */
+    firstValues: { key: string; plain: string; sealed: string }[];
   };
 }
 
@@ -140,13 +142,13 @@ test('every value opens under its own key, and no other', () => {
 });
 
 test('every changed byte of a value is refused, and every cut', () => {
-  for (const { key, sealed } of vectors.values) {
+  for (const { key, sealed } of [...vectors.values, ...rotated.firstValues]) {
     forEachFlip(hex(sealed), (changed, at) => {
-      assert.throws(() => openValue(keys, hex(key), changed), NotAuthentic, `byte ${at}`);
+      assert.throws(() => openValue(rotatedKeys, hex(key), changed), NotAuthentic, `byte ${at}`);
     });
     for (let length = 0; length < sealed.length / 2; length++) {
       const cut = hex(sealed).subarray(0, length);
-      assert.throws(() => openValue(keys, hex(key), cut), NotAuthentic, `${length} bytes`);
+      assert.throws(() => openValue(rotatedKeys, hex(key), cut), NotAuthentic, `${length} bytes`);
     }
   }
 });
@@ -158,7 +160,9 @@ test('a rotated key opens the ring, and what both epochs sealed', () => {
   for (const { plainBytes, id, object } of [...vectors.chunks, ...rotated.chunks]) {
     assert.ok(openChunk(rotatedKeys, hex(id), hex(object)).equals(plain(plainBytes)), object);
   }
-  for (const { key, plain: expected, sealed } of [...vectors.values, ...rotated.values]) {
+  const sealedValues = [...vectors.values, ...rotated.values, ...rotated.firstValues];
+  assert.equal(rotated.firstValues.length, 4);
+  for (const { key, plain: expected, sealed } of sealedValues) {
     assert.equal(openValue(rotatedKeys, hex(key), hex(sealed)).toString('hex'), expected);
   }
   for (const { ino, name, hash } of vectors.names) {

@@ -2,6 +2,7 @@
 use crate::free::each_run;
 use crate::meta::{self, Database, META_BYTES, Meta, NO_PAGE};
 use crate::page::{BIG_DATA, HEADER_BYTES, Node, Page, Pages, kind, u64_at};
+use crate::record::{is_right, put_right};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
@@ -50,14 +51,15 @@ impl Survey {
     }
 }
 
-/// Look at every page that is in use: whether LMDB can follow it, finds every record, and takes no page that is in use
-/// for a free one. Cost: each page is read once. Memory: two bits for each page.
+/// Look at every page that is in use: whether LMDB can follow it, finds every record under its own key, and takes no page
+/// that is in use for a free one. Cost: each page is read once. Memory: two bits for each page.
 pub fn survey(path: &Path) -> io::Result<Survey> {
     survey_and_read(path, None, &mut |_, _| {})
 }
 
 /// As `survey`, and hand on every record that can still be read: in order where nothing is wrong. What lies in leaves
 /// that no whole branch leads to comes last, so a key may come twice when there are flaws; the first is the newer one.
+/// A record whose key one flipped bit has changed comes with the key that it had; where more is wrong, it does not come.
 ///
 /// `metas` are meta pages to begin from, one behind the other, in place of those of the file.
 pub fn survey_and_read(
@@ -335,8 +337,15 @@ impl<'a> Walk<'a> {
         if self.in_free {
             return self.free_list(number, value);
         }
-        self.found.records += 1;
-        (self.record)(key, value);
+        if is_right(key, value) {
+            self.found.records += 1;
+            return (self.record)(key, value);
+        }
+        self.found.add(number, "it has a record that was stored under another key");
+        if let Some((key, value)) = put_right(key, value) {
+            self.found.records += 1;
+            (self.record)(&key, &value);
+        }
     }
 
     /// The value of a record that has pages of its own.

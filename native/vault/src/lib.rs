@@ -16,11 +16,11 @@ pub use chunk::{ChunkHasher, ChunkId, RawPiece};
 pub use header::{HEADER_BYTES, HeadBuf, Header};
 pub use key_ring::{KeyRing, RotationError};
 pub use keys::{EPOCHS_MAX, FIRST_EPOCH, Vault};
-pub use value::VALUE_OVERHEAD_BYTES;
+pub use value::{VALUE_OVERHEAD_BYTES, may_belong};
 
 /// Bytes of an AES-GCM tag.
 pub const TAG_BYTES: usize = 16;
-/// Version of the chunk object and of sealed values.
+/// Version of the chunk object and of the key ring.
 pub const FORMAT_VERSION: u8 = 1;
 /// The largest chunk that any version of the format allows, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 64 << 20;

@@ -108,6 +108,45 @@ fn render_values(out: &mut String, vault: &Vault) {
     let _ = writeln!(out, "  \"values\": [\n{}\n  ],", rows.join(",\n"));
 }
 
+/// The same values as version 1 of their layout had them, and the first of them in the second epoch.
+const FIRST_VALUES: [&str; 4] = [
+    "0101000000111111111111111111111111111111111111111111111111\
+     fee66705ba636d003fe5a932e03c3718f8c555e7c9",
+    "0101000000222222222222222222222222222222222222222222222222\
+     64c0c80cfe6e7cf687fd956c953051e7",
+    "01010000003333333333333333333333333333333333333333333333333cd7991bfe707d98b0376a\
+     1f4268a9249381c82d3c5af539e6161e7eefcef8e9e2f849fcf7ec784c59fbf0a20e3670c6797349\
+     08c0951acc94d9b48f7551d4d7c40e5c66ba2afba3735b6143c5d6e810691f504452255cffe44cb0\
+     2782bc639af3417a07cf900fc1589405e83449e7e543e9a94c4276ce8f4071af5a21a4c859551de5\
+     5766d9b6af69cd74e8296613373fc082062b5cb25bb27e57de982064ea9c50a10ade9c0e67dfa651\
+     30b44486430534b2924a72073e2b5d476d559ca707a20f5bc87b196f68ea8e57fe77757cc8431ea8\
+     739bb6fad53a6abfad4590d1cd214e39e21abf5be3cd0ebb77d549d80509a2f0cd3bd4e3646579c7\
+     36d896dd5e2ccafcdfc9caf94dfaeb70f5f03c47ca3461a767d12bbb5d6552f5dfd4e1606c673134\
+     793eeb47404d45ff9d5f36f27cc999e503bb18f4e5de560658",
+    "0102000000111111111111111111111111111111111111111111111111\
+     ab163374959758d739dcfe94c0934e318c908d4ea9",
+];
+
+/// Each with what it opens to.
+fn first_values() -> impl Iterator<Item = ((&'static [u8], &'static [u8], u8), &'static str)> {
+    VALUES.into_iter().chain([VALUES[0]]).zip(FIRST_VALUES)
+}
+
+fn render_first_values(out: &mut String) {
+    let rows = first_values().map(|((key, plain, _), sealed)| {
+        row(&[("key", text(hex(key))), ("plain", text(hex(plain))), ("sealed", text(sealed))])
+    });
+    let rows: Vec<String> = rows.collect();
+    let _ = writeln!(out, "    \"firstValues\": [\n{}\n    ]\n  }}", rows.join(",\n"));
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
 /// The store of the vectors, and the salt of its ring.
 const STORE: &[u8] = b"00112233-4455-4677-8899-aabbccddeeff";
 const RING_SALT: [u8; 32] = [0x44; 32];
@@ -155,7 +194,8 @@ fn render_rotated(out: &mut String) {
     let _ = writeln!(out, "    \"epoch\": {},", vault.epoch());
     let _ = writeln!(out, "    \"keyRing\": \"{}\",", hex(&ring));
     let _ = writeln!(out, "    \"chunks\": [\n{}\n    ],", chunks.join(",\n"));
-    let _ = writeln!(out, "    \"values\": [\n{value}\n    ]\n  }}");
+    let _ = writeln!(out, "    \"values\": [\n{value}\n    ],");
+    render_first_values(out);
 }
 
 const NAMES: [(u64, &[u8]); 3] =
@@ -233,5 +273,11 @@ fn what_the_vectors_hold_opens() {
         let mut out = vec![0; value.1.len()];
         assert_eq!(vault.open_value_into(value.0, &sealed(&vault, value), &mut out), Ok(out.len()));
         assert_eq!(out, value.1);
+    }
+    let rotated = rotated_vault();
+    for ((key, plain, _), sealed) in first_values() {
+        let mut out = vec![0; plain.len()];
+        assert_eq!(rotated.open_value_into(key, &unhex(sealed), &mut out), Ok(plain.len()));
+        assert_eq!(out, plain);
     }
 }
