@@ -2,14 +2,12 @@
  * What one request costs the tree worker, without the kernel and the threads around it: the operations over the real
  * sealer, the collecting Kv and an LMDB file, each turn a transaction, each close a flush.
  *
- *     node dist/bench/micro/tree.js [--json] [--files N] [--directory DIR]
- *
- * DIR (/dev/shm unless given) should be memory: what is measured is code, not a disk.
+ * Its directory should be memory: what is measured is code, not a disk.
  */
 import { Buffer } from 'node:buffer';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command } from 'commander';
 import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
@@ -164,13 +162,13 @@ class Driver {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean', default: false },
-      files: { type: 'string', default: '20000' },
-      directory: { type: 'string', default: '/dev/shm' },
-    },
-  });
+  const values = new Command('tree')
+    .description('Measures what one request costs the tree worker, without the kernel.')
+    .option('--files <n>', 'files that are made and removed', '20000')
+    .option('--directory <dir>', 'where; should be memory', '/dev/shm')
+    .option('--json', 'prints JSON', false)
+    .parse()
+    .opts<{ files: string; directory: string; json: boolean }>();
   const directory = mkdtempSync(path.join(values.directory, 'millrace-tree-'));
   const keyFile = path.join(directory, 'key');
   const store = path.join(directory, 'store');

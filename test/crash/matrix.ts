@@ -2,17 +2,12 @@
  * `npm run crash`: mounts that are killed at every point of `engine/kill-points.ts`, and at any time, on a disk, in
  * memory, with the power gone, and on a store whose objects (faults) or whose tree and log (tree-faults, with the power
  * gone as well) refuse what is written; what was promised must be there afterwards.
- *
- *   node dist/test/crash/matrix.js [--seconds N] [--seed S] [--point NAME] [--kind NAME]
- *     --seconds  how long chains go on once each point has had its turn; 110 unless given
- *     --seed     taken from the clock unless given; a loss names its own
- *     --point    this one alone
- *     --kind     disk, memory, power, faults or tree-faults alone
  */
-import { parseArgs } from 'node:util';
+import { Option } from 'commander';
 import { KILL_POINTS, type KillPoint } from '../../engine/kill-points.ts';
 import { mountProblem, rootProblem } from '../support/mount.ts';
 import { Draws, testSeed } from '../support/random.ts';
+import { positiveNumber, seed, tool } from '../support/tool-flags.ts';
 import { Chain, type ChainKind, type Ending, FIRST_POINTS } from './chain.ts';
 
 const SECONDS = 110;
@@ -31,33 +26,36 @@ const ON_DISK = new Set<string>([
   'log-synced',
 ]);
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: 'string' },
-    seed: { type: 'string' },
-    point: { type: 'string' },
-    kind: { type: 'string' },
-  },
-});
-
 const KINDS: readonly ChainKind[] = ['disk', 'power', 'memory', 'faults', 'tree-faults'];
 
-const kinds = KINDS.filter((kind) => values.kind === undefined || values.kind === kind);
-const deadline = Date.now() + Number(values.seconds ?? SECONDS) * 1000;
+/** Other tests pass the other points. */
+const POINTS = (Object.keys(KILL_POINTS) as KillPoint[]).filter(
+  (point) => !['collection', 'keys', 'journal'].includes(KILL_POINTS[point]),
+);
+
+const flags = tool('crash', 'Kills mounts at every named point, and compares what they promised.')
+  .option('--seconds <n>', 'how long, once each point has had its turn', positiveNumber, SECONDS)
+  .option('--seed <n>', 'taken from the clock unless given; a loss names its own', seed)
+  .addOption(new Option('--point <name>', 'this one alone').choices(POINTS))
+  .addOption(new Option('--kind <name>', 'what the store lies on: this kind alone').choices(KINDS))
+  .parse()
+  .opts<{ seconds: number; seed?: number; point?: KillPoint; kind?: ChainKind }>();
+
+const kinds = KINDS.filter((kind) => flags.kind === undefined || flags.kind === kind);
+const deadline = Date.now() + flags.seconds * 1000;
 const lastDeadline = deadline + LATE_SECONDS * 1000;
 /** Kinds that pass each of their points sooner or later: a tree that fails may not. */
 const RELIABLE = kinds.filter((kind) => kind !== 'tree-faults' || kinds.length === 1);
-const firstSeed = values.seed === undefined ? testSeed() : Number(values.seed);
+const firstSeed = flags.seed ?? testSeed();
 const kills = new Map<string, number>();
 const losses: string[] = [];
 let rounds = 0;
 let checks = 0;
 
 function points(kind: ChainKind): KillPoint[] {
-  const all = Object.keys(KILL_POINTS) as KillPoint[];
-  return all.filter((point) => {
-    if (values.point !== undefined && values.point !== point) return false;
-    if (['first', 'collection', 'keys', 'journal'].includes(KILL_POINTS[point])) return false;
+  return POINTS.filter((point) => {
+    if (flags.point !== undefined && flags.point !== point) return false;
+    if (KILL_POINTS[point] === 'first') return false;
     if (KILL_POINTS[point] === 'power') return kind === 'power';
     return kind === 'disk' || kind === 'power' || !ON_DISK.has(point);
   });
@@ -86,7 +84,7 @@ class Endings {
   next(): Ending {
     const { length } = this.#first;
     if (length > 0) return { point: this.#first[this.#draws.below(length)], passage: 1 };
-    if (values.point === undefined && this.#draws.below(4) === 0) return 'any time';
+    if (flags.point === undefined && this.#draws.below(4) === 0) return 'any time';
     return { point: this.#draws.pick(this.#all), passage: this.#draws.pick(PASSAGES) };
   }
 

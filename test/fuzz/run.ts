@@ -1,16 +1,9 @@
 /**
  * `npm run fuzz`: feeds what reads bytes that others made with bytes that nobody made.
- *
- *   node dist/test/fuzz/run.js [--seconds N] [--seed S] [target…]
- *   node dist/test/fuzz/run.js --replay FILE target
- *   node dist/test/fuzz/run.js --list
- *     --seconds  of the whole run, 600 unless given; native targets and those in TypeScript share a lane each
- *     --seed     taken from the clock unless given
- *     --replay   runs one input and says what it breaks
  */
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { testSeed } from '../support/random.ts';
+import { positiveNumber, seed, tool } from '../support/tool-flags.ts';
 import {
   buildNative,
   fuzzNative,
@@ -22,17 +15,20 @@ import { type FuzzRow, table } from './report.ts';
 import { fuzzScript } from './script-lane.ts';
 import { TARGETS, targetOf } from './targets.ts';
 
-const SECONDS = 600;
-
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    seconds: { type: 'string' },
-    seed: { type: 'string' },
-    replay: { type: 'string' },
-    list: { type: 'boolean' },
-  },
-});
+const command = tool('fuzz', 'Feeds what reads bytes that others made with bytes that nobody made.')
+  .argument('[targets...]', 'all of them unless given')
+  .option(
+    '--seconds <n>',
+    'of the whole run; native targets and the others share a lane each',
+    positiveNumber,
+    600,
+  )
+  .option('--seed <n>', 'taken from the clock unless given', seed)
+  .option('--replay <file>', 'runs one input of one target, and says what it breaks')
+  .option('--list', 'names the targets')
+  .parse();
+const flags = command.opts<{ seconds: number; seed?: number; replay?: string; list?: true }>();
+const positionals = command.args;
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -84,7 +80,7 @@ async function scriptLane(seconds: number, seed: number): Promise<FuzzRow[]> {
 
 async function main(): Promise<number> {
   const names = [...nativeTargets(), ...TARGETS.map(({ name }) => name)];
-  if (values.list === true) {
+  if (flags.list === true) {
     for (const { name, says } of TARGETS) say(`${name.padEnd(16)} ${says}`);
     for (const name of nativeTargets()) say(`${name.padEnd(16)} native/fuzz/src/${name}.rs`);
     return 0;
@@ -94,21 +90,16 @@ async function main(): Promise<number> {
     say(`no target ${unknown.join(', ')}; known are ${names.join(', ')}`);
     return 2;
   }
-  if (values.replay !== undefined) {
-    if (positionals.length === 1) return replay(values.replay, positionals[0]);
+  if (flags.replay !== undefined) {
+    if (positionals.length === 1) return replay(flags.replay, positionals[0]);
     say('--replay wants one target');
     return 2;
   }
-  const seconds = Number(values.seconds ?? SECONDS);
-  const seed = values.seed === undefined ? testSeed() : Number(values.seed);
-  if (!(seconds > 0) || !Number.isSafeInteger(seed)) {
-    say('--seconds and --seed want numbers');
-    return 2;
-  }
-  say(`fuzzing for ${seconds} s, seed ${seed}`);
+  const { seconds, seed: drawn = testSeed() } = flags;
+  say(`fuzzing for ${seconds} s, seed ${drawn}`);
   // Built first, so that the time is spent on inputs.
   if (nativeTargets().some(isWanted)) buildNative(() => {});
-  const lanes = await Promise.all([nativeLane(seconds, seed), scriptLane(seconds, seed)]);
+  const lanes = await Promise.all([nativeLane(seconds, drawn), scriptLane(seconds, drawn)]);
   const rows = lanes.flat();
   say(table(rows));
   return rows.some(({ failure }) => failure !== undefined) ? 1 : 0;

@@ -2,22 +2,19 @@
  * The stage `fsx` of `npm test`: random operations on files of a mount, each read compared with what
  * the suite knows. Files are worked on side by side; between rounds the mount ends and comes again,
  * and every file must read as before.
- *
- *   node dist/test/posix/fsx.js [--operations N] [--seed S] [--long]
- *     --operations  of all files together; 100,000 unless given
- *     --seed        of the first file, the next ones count on from it; 1 unless given
- *     --long        10,000,000 operations with seeds taken from the clock
  */
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { countIn } from '../../bin/flags.ts';
 import { type Mount, mountProblem, temporaryDirectory, withMount } from '../support/mount.ts';
+import { seed, tool } from '../support/tool-flags.ts';
 import { runSuite, secondsSince, suitePath } from './suite.ts';
 
 const OPERATIONS = 100_000;
 const OPERATIONS_LONG = 10_000_000;
+const COUNT = countIn({ min: 1, max: Number.MAX_SAFE_INTEGER });
 /** Files of one round, one of each shape; they are worked on at the same time. */
 const ROUNDS = 4;
 const ROUNDS_LONG = 25;
@@ -71,21 +68,21 @@ interface Plan {
 }
 
 function plan(): Plan {
-  const { values } = parseArgs({
-    options: {
-      operations: { type: 'string' },
-      seed: { type: 'string' },
-      long: { type: 'boolean', default: false },
-    },
-  });
-  const number = (text: string | undefined, otherwise: number): number => {
-    const value = text === undefined ? otherwise : Number(text);
-    if (!Number.isSafeInteger(value) || value < 1) throw new Error(`${text} is no count`);
-    return value;
+  const flags = tool(
+    'fsx',
+    'Random operations on files of a mount, over several mounts of one store.',
+  )
+    .option('--operations <n>', `of all files together (default: ${OPERATIONS})`, COUNT)
+    .option('--seed <n>', 'of the first file; the next ones count on from it (default: 1)', seed)
+    .option('--long', `${OPERATIONS_LONG} operations, with seeds taken from the clock`)
+    .parse()
+    .opts<{ operations?: number; seed?: number; long?: true }>();
+  const isLong = flags.long === true;
+  return {
+    operations: flags.operations ?? (isLong ? OPERATIONS_LONG : OPERATIONS),
+    rounds: isLong ? ROUNDS_LONG : ROUNDS,
+    seed: flags.seed ?? (isLong ? Date.now() : 1),
   };
-  const operations = number(values.operations, values.long ? OPERATIONS_LONG : OPERATIONS);
-  const seed = number(values.seed, values.long ? Date.now() : 1);
-  return { operations, rounds: values.long ? ROUNDS_LONG : ROUNDS, seed };
 }
 
 /** Whether this kernel can map what bypasses its cache; told where it cannot. */

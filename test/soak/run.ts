@@ -1,28 +1,21 @@
 /**
  * `npm run soak`: one store in use for an hour, by programs that know what they wrote.
- *
- *   node dist/test/soak/run.js [--minutes N] [--cycle N] [--seed S]
- *     --minutes  60 unless given
- *     --cycle    seconds of work between two looks at everything, 15 unless given
- *     --seed     taken from the clock unless given
- *
  * Prints a line for each cycle, and fails with the first loss, complaint or growth; the store is kept then.
  */
-import { parseArgs } from 'node:util';
 import { mountProblem, rootProblem } from '../support/mount.ts';
 import { testSeed } from '../support/random.ts';
+import { positiveNumber, seed, tool } from '../support/tool-flags.ts';
 import { Soak, type SoakRow } from './soak.ts';
 
-const MINUTES = 60;
-const CYCLE_SECONDS = 15;
-
-const { values } = parseArgs({
-  options: {
-    minutes: { type: 'string' },
-    cycle: { type: 'string' },
-    seed: { type: 'string' },
-  },
-});
+const flags = tool(
+  'soak',
+  'Uses one store for long, and holds its content, memory and descriptors.',
+)
+  .option('--minutes <n>', 'how long', positiveNumber, 60)
+  .option('--cycle <seconds>', 'work between two looks at everything', positiveNumber, 15)
+  .option('--seed <n>', 'of what is done; taken from the clock unless given', seed)
+  .parse()
+  .opts<{ minutes: number; cycle: number; seed?: number }>();
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -48,26 +41,20 @@ function lineOf(row: SoakRow): string {
 }
 
 async function main(): Promise<number> {
-  const minutes = Number(values.minutes ?? MINUTES);
-  const seconds = Number(values.cycle ?? CYCLE_SECONDS);
-  const seed = values.seed === undefined ? testSeed() : Number(values.seed);
-  if (!(minutes > 0) || !(seconds > 0) || !Number.isSafeInteger(seed)) {
-    say('--minutes, --cycle and --seed want numbers');
-    return 2;
-  }
+  const { minutes, cycle, seed: drawn = testSeed() } = flags;
   const problem = mountProblem() ?? rootProblem();
   if (problem !== undefined) {
     say(`the soak cannot run, which proves nothing: ${problem}`);
     return 1;
   }
-  say(`soaking for ${minutes} min, seed ${seed}`);
+  say(`soaking for ${minutes} min, seed ${drawn}`);
   const deadline = Date.now() + minutes * 60_000;
-  const soak = new Soak(seed);
+  const soak = new Soak(drawn);
   let failure: unknown;
   try {
     await soak.begin();
     say(HEAD.join('  '));
-    while (Date.now() < deadline) say(lineOf(await soak.cycle(seconds)));
+    while (Date.now() < deadline) say(lineOf(await soak.cycle(cycle)));
   } catch (error) {
     failure = error;
   }
