@@ -139,6 +139,7 @@ async function round(
 
 async function allRounds(mount: Mount, scratch: string, { operations, rounds, seed }: Plan) {
   let done = 0;
+  const start = performance.now();
   for (let number = 0; number < rounds; number++) {
     const first = seed + number * SHAPES.length;
     done += await round(mount.dir, scratch, { operations: operations / rounds, seed: first });
@@ -149,6 +150,10 @@ async function allRounds(mount: Mount, scratch: string, { operations, rounds, se
     for (const [index, { name }] of SHAPES.entries()) {
       if (digest(join(mount.dir, name)) === before[index]) continue;
       throw new Error(`${name}, seed ${first + index}: other bytes after the mount came again`);
+    }
+    if (rounds > ROUNDS) {
+      const where = `round ${number + 1} of ${rounds}, ${done} operations`;
+      process.stdout.write(`fsx: ${where}, ${secondsSince(start)}\n`);
     }
   }
   if ((await mount.umount()) !== 0) throw new Error('the last mount did not end well');
