@@ -63,6 +63,10 @@ const TREE_FAULTS = [
   'flush 5 1',
   'flush 28 1',
   'flush 5 2',
+  'space 30 1',
+  'write 30 3',
+  'slow 15 1',
+  'slow 200 5',
 ] as const;
 const COMPLAINTS = /damaged|not authentic|cannot be read|panicked/;
 /** What a mount may say that ends because LMDB has given its file up. */

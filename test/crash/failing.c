@@ -1,9 +1,10 @@
 /*
- * A disk that refuses what a program writes to some of its files: loaded by LD_PRELOAD.
+ * A disk that refuses what a program writes to some of its files, or takes its time: loaded by LD_PRELOAD.
  *
  * Files whose paths begin with MILLRACE_FAILING_PREFIX fail as the file MILLRACE_FAILING_FILE says, which is read anew
  * each time: "write ERRNO N" fails one write or truncation of N, "space ERRNO N" one fallocate, "flush ERRNO N" one
- * fsync or fdatasync; anything else, nothing. A write that fails has written nothing; a flush that fails has flushed nothing.
+ * fsync or fdatasync; "slow MS N" has one of N of all these calls take so much longer; anything else, nothing. A write
+ * that fails has written nothing; a flush that fails has flushed nothing.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,18 +26,22 @@ __attribute__((constructor)) static void begin(void) {
   control = getenv("MILLRACE_FAILING_FILE");
 }
 
-/* The errno that the control file has for one kind of call; 0: none now. */
+/* The errno that the control file has for one kind of call, which it may delay; 0: none now. */
 static int ordered(const char *kind) {
   char text[64], name[16];
-  int error, one_of;
+  int number, one_of;
   int file = (int)syscall(SYS_openat, AT_FDCWD, control, O_RDONLY | O_CLOEXEC, 0);
   if (file < 0) return 0;
   ssize_t length = read(file, text, sizeof text - 1);
   close(file);
   if (length <= 0) return 0;
   text[length] = 0;
-  if (sscanf(text, "%15s %d %d", name, &error, &one_of) != 3 || strcmp(name, kind) != 0) return 0;
-  return one_of > 0 && atomic_fetch_add(&calls, 1) % (unsigned long)one_of == 0 ? error : 0;
+  if (sscanf(text, "%15s %d %d", name, &number, &one_of) != 3 || one_of <= 0 || number <= 0) return 0;
+  int is_slow = strcmp(name, "slow") == 0;
+  if (!is_slow && strcmp(name, kind) != 0) return 0;
+  if (atomic_fetch_add(&calls, 1) % (unsigned long)one_of != 0) return 0;
+  if (is_slow) usleep((useconds_t)number * 1000);
+  return is_slow ? 0 : number;
 }
 
 /* True, with errno set, when a call on an open file is to fail. */
