@@ -15,6 +15,7 @@ const TRIES = 50;
 
 async function onSmallStore(
   body: (mount: Mount, calls: Syscalls, enlarge: () => void) => Promise<void>,
+  flags: readonly string[] = [],
 ): Promise<void> {
   const store = temporaryDirectory('small-store');
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', store]);
@@ -22,7 +23,7 @@ async function onSmallStore(
     execFileSync('mount', ['-o', 'remount,size=512m', store]);
   };
   try {
-    await withMount({ storeDir: store }, async (mount) => {
+    await withMount({ storeDir: store, flags }, async (mount) => {
       const calls = new Syscalls({ onStuck: () => mount.abort() });
       try {
         await body(mount, calls, enlarge);
@@ -112,5 +113,78 @@ mountTest(
       await calls.ok('write_and_sync', `${mount.dir}/newer`, 501, 1, 1_000_003, true);
       assert.deepEqual(await calls.ok('hash', `${mount.dir}/older`), older);
     }),
+  { root: true },
+);
+
+/** MiB of files that are written over or removed; a store of 64 MiB holds one of them, and not two. */
+const ROUNDS = 8;
+const GARBAGE_PIECES = [0, 1, 2, 3, 4];
+
+mountTest(
+  'what is written over does not fill the store: writers wait until garbage is collected',
+  () =>
+    onSmallStore(async (mount, calls) => {
+      const path = `${mount.dir}/file`;
+      await calls.ok('open', 'f', path, ['O_RDWR', 'O_CREAT']);
+      let wanted: unknown;
+      for (let round = 0; round < ROUNDS; round++) {
+        const pieces = GARBAGE_PIECES.map((number) => piece(100 * round + number));
+        for (const [at, content] of pieces.entries()) {
+          await calls.ok('pwrite', 'f', content, at * PIECE_BYTES);
+        }
+        await calls.ok('fsync', 'f');
+        wanted = await calls.ok('hash_of', pieces);
+        assert.deepEqual(await calls.ok('hash_handle', 'f'), wanted, `round ${round}`);
+      }
+      await calls.ok('close', 'f');
+      await mount.kill9();
+      await mount.remount();
+      assert.deepEqual(await calls.ok('hash', path), wanted);
+      assert.equal(await mount.umount(), 0, mount.stderr());
+    }),
+  { root: true },
+);
+
+mountTest(
+  'what is removed makes room at once for what is closed, and for a commit of everything',
+  () =>
+    onSmallStore(async (mount, calls) => {
+      for (let round = 0; round < ROUNDS; round++) {
+        const path = `${mount.dir}/file-${round}`;
+        const content = { seed: 1000 + round, length: GARBAGE_PIECES.length * PIECE_BYTES };
+        await calls.ok('open', 'f', path, ['O_RDWR', 'O_CREAT']);
+        await calls.ok('pwrite', 'f', content, 0);
+        if (round % 2 === 0) await calls.ok('close', 'f');
+        await calls.ok('utimens_now', `${mount.dir}/.millrace/commit`);
+        if (round % 2 === 1) await calls.ok('close', 'f');
+        assert.deepEqual(await calls.ok('hash', path), await calls.ok('hash_of', [content]));
+        await calls.ok('unlink', path);
+      }
+      assert.equal(await mount.umount(), 0, mount.stderr());
+    }),
+  { root: true },
+);
+
+mountTest(
+  'garbage that is collected on demand only does fill the store',
+  () =>
+    onSmallStore(
+      async (mount, calls) => {
+        const errnos: string[] = [];
+        for (let round = 0; round < ROUNDS && errnos.length === 0; round++) {
+          const content = { seed: 2000 + round, length: GARBAGE_PIECES.length * PIECE_BYTES };
+          await calls.ok('open', 'f', `${mount.dir}/file`, ['O_RDWR', 'O_CREAT']);
+          const outcomes = [
+            await calls.call('pwrite', 'f', content, 0),
+            await calls.call('fsync', 'f'),
+            await calls.call('close', 'f'),
+          ];
+          errnos.push(...outcomes.map(errnoOf).filter((errno) => errno !== undefined));
+        }
+        assert.ok(errnos.length > 0);
+        for (const errno of errnos) assert.ok(FULL.includes(errno), errno);
+      },
+      ['--gc-interval', '0'],
+    ),
   { root: true },
 );

@@ -24,6 +24,8 @@ interface Listeners {
   committed(errno: number): void;
   /** The tree has been made durable. */
   synced(): void;
+  /** Has `then` run in a turn when room has been made in a full store; false: there will be none. */
+  roomMade(then: () => void): boolean;
   /** Asks for a turn soon. */
   wake(): void;
 }
@@ -66,14 +68,34 @@ export class Durability {
   /** FLUSH, FSYNC and LSEEK arrive here when all data workers have settled their part. */
   commitRequest(slot: number, request: number): void {
     const failed = this.#memory.words[this.#memory.requestWord(request, requestCell.ERRNO)];
-    this.#commitFor(slot, request, failed);
+    this.#settledFor(slot, request, failed);
   }
 
   /** The same when the only worker that was asked is this thread itself; false: not now, there is no transaction. */
   commitAtOnce(slot: number, request: number, failed: number): boolean {
     if (!this.#turn.isTransacting) return false;
-    this.#commitFor(slot, request, failed);
+    this.#settledFor(slot, request, failed);
     return true;
+  }
+
+  #settledFor(slot: number, request: number, failed: number): void {
+    this.#untilInVain(failed, (errno) => this.#commitFor(slot, request, errno));
+  }
+
+  /**
+   * Calls `done` with what settles have ended with. Where the store is full they are tried again when it has room, for as
+   * long as any is made.
+   */
+  #untilInVain(failed: number, done: (errno: number) => void): void {
+    const again = (): void => this.#settle((late) => this.#untilInVain(late, done));
+    if (failed === constants.errno.ENOSPC && this.#listeners.roomMade(again)) return;
+    done(failed);
+  }
+
+  /** Has everything settled that is dirty. */
+  #settle(done: (errno: number) => void): void {
+    const token = this.#owners.expect(1, done);
+    this.#owners.tell(this.#message.begin(kind.SETTLE_ALL, NONE, 0, 0).a(token));
   }
 
   #commitFor(slot: number, request: number, failed: number): void {
@@ -171,8 +193,9 @@ export class Durability {
   }
 
   #gather(done: (errno: number) => void): void {
-    const token = this.#owners.expect(1, (failed) => this.#commitDirty(failed, done));
-    this.#owners.tell(this.#message.begin(kind.SETTLE_ALL, NONE, 0, 0).a(token));
+    this.#settle((failed) => {
+      this.#untilInVain(failed, (errno) => this.#commitDirty(errno, done));
+    });
   }
 
   /** Commits every inode that is dirty; `failed` is what its settles have ended with. */

@@ -40,6 +40,8 @@ export class Forgetting {
   readonly #message = new Message();
   /** Inodes without a name and a holder whose records are deleted bit by bit. */
   readonly #doomed: number[] = [];
+  /** Inodes without a name or a holder that still have a slot. */
+  readonly #forgotten = new Set<OpenInode>();
 
   /** Begins with the orphans that the last mount left. */
   constructor(parts: Parts) {
@@ -75,6 +77,7 @@ export class Forgetting {
       return;
     }
     open.forgotten = true;
+    this.#forgotten.add(open);
     if (open.openers === 0) this.#clock.arm();
   }
 
@@ -93,11 +96,7 @@ export class Forgetting {
 
   /** Gives up closed inodes that nobody can open again. */
   dropForgotten(): void {
-    const drop: OpenInode[] = [];
-    for (const open of this.#slots.all()) {
-      if (open.forgotten && open.openers === 0) drop.push(open);
-    }
-    this.#drop(drop);
+    this.#drop([...this.#forgotten].filter(({ openers }) => openers === 0));
   }
 
   /** Has the data workers forget inodes that nobody has open, then gives their slots back. */
@@ -120,7 +119,7 @@ export class Forgetting {
       open.dropping = false;
       if (open.opens !== opens || errno !== 0) return;
       this.#slots.free(open);
-      if (open.forgotten) this.#doomed.push(open.ino);
+      if (this.#forgotten.delete(open)) this.#doomed.push(open.ino);
     });
   }
 
@@ -129,6 +128,11 @@ export class Forgetting {
   /** Whether unlinked inodes wait to be deleted. */
   get isReclaiming(): boolean {
     return this.#doomed.length > 0;
+  }
+
+  /** Whether anything is on its way out, whose content is garbage soon. */
+  get isUnderWay(): boolean {
+    return this.isReclaiming || this.#forgotten.size > 0;
   }
 
   /** Deletes a bounded part of what unlinked inodes leave behind. True: there is more to do. */

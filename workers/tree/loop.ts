@@ -90,6 +90,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
       return beginCollection(engine);
     },
     collectIntervalMs: task.collectIntervalMs,
+    freeBytes: () => addon.space(engine)[1],
     limits: { openMax: task.openFilesMax, onLimit: (what) => say({ type: 'limit', what }) },
     shows: { namespaces, owner: task.owner, digest: new VaultDigest(engine) },
   });

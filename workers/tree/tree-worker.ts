@@ -42,6 +42,7 @@ import { stripPrivileges } from './privileges.ts';
 import type { Outcome } from './request.ts';
 import { RequestReader } from './request-reader.ts';
 import { Resizing } from './resizing.ts';
+import { Room } from './room.ts';
 import { type SlotLimits, Slots } from './slots.ts';
 import type { FileSystemStatistics } from './statistics.ts';
 import { Turn } from './turn.ts';
@@ -90,6 +91,8 @@ export interface TreeWorkerOptions {
   beginCollection?: () => Collection;
   /** Milliseconds between two collections that nobody asks for; 0 or none: there are none. */
   collectIntervalMs?: number;
+  /** Bytes that the store can still take; garbage is collected for want of room where this is given. */
+  freeBytes?: () => number;
   /** How many inodes may be open, and who is told; as many as there can be unless given. */
   limits?: SlotLimits;
   /** What the mount shows; the default namespace, and no control files, unless given. */
@@ -115,6 +118,7 @@ export class TreeWorker implements ControlHost {
   readonly #control: MountControl | undefined;
   readonly #collector: GarbageCollector;
   readonly #schedule: CollectionSchedule;
+  readonly #room: Room | undefined;
   /** The first region of every inode is owned by this thread: a small file then needs no other. */
   readonly #data: DataWorker;
 
@@ -136,6 +140,7 @@ export class TreeWorker implements ControlHost {
       seek: (request) => this.#answerSeek(request),
       committed: (errno) => this.#control?.committed(errno),
       synced: () => this.#control?.synced(),
+      roomMade: (then) => this.#room?.await(() => turn.later(then)) === true,
       wake,
     });
     const forgetting = new Forgetting(parts);
@@ -154,6 +159,10 @@ export class TreeWorker implements ControlHost {
     });
     const interval = options.collectIntervalMs ?? 0;
     this.#schedule = new CollectionSchedule(memory, this.#collector, interval);
+    const { freeBytes } = options;
+    if (interval > 0 && freeBytes !== undefined) {
+      this.#room = new Room({ memory, collector: this.#collector, forgetting, freeBytes });
+    }
     const resizing = new Resizing({
       ...parts,
       answerAttributes: (ino, answer) => this.#operations.answerAttributes(ino, answer),
@@ -198,6 +207,7 @@ export class TreeWorker implements ControlHost {
     turn.end();
     this.#forgetting.dropClosed(false);
     this.#data.relieve();
+    this.#room?.notice();
     return served;
   }
 
@@ -355,6 +365,7 @@ export class TreeWorker implements ControlHost {
       if (this.#slots.isDirty(open)) dirty = true;
     }
     this.#turn.runAlone(() => this.#forgetting.dropClosed(true));
+    this.#room?.look();
     if (dirty && this.#clock.commits) this.commitAll(() => {});
     if (writers || dirty) this.#clock.arm();
   }
@@ -403,6 +414,7 @@ export class TreeWorker implements ControlHost {
   /** Stops the clocks and asks for the end of the turns. */
   stop(): void {
     this.#schedule.stop();
+    this.#room?.stop();
     this.#clock.stop();
   }
 

@@ -223,6 +223,14 @@ impl Engine {
         }
     }
 
+    /// Why no data may wait for the store: it fails, and nobody is making room in it.
+    fn refusal(&self) -> Option<i32> {
+        let errno = self.memory.header(header::STORE_ERRNO).load(Ordering::Relaxed) as i32;
+        let is_hopeful = errno == libc::ENOSPC
+            && self.memory.header(header::MAKING_ROOM).load(Ordering::Relaxed) == 1;
+        (errno != 0 && !is_hopeful).then_some(errno)
+    }
+
     /// A free frame with count 1, or `Err(errno)` when the slab is full and the store fails, or the engine stops.
     ///
     /// This is where back-pressure acts: a front that waits here reads no further request.
@@ -234,9 +242,8 @@ impl Engine {
                 self.memory.frame_count(frame).store(1, Ordering::Relaxed);
                 return Ok(frame);
             }
-            let errno = self.memory.header(header::STORE_ERRNO).load(Ordering::Relaxed);
-            if errno != 0 {
-                return Err(errno as i32);
+            if let Some(errno) = self.refusal() {
+                return Err(errno);
             }
             if self.stopping() {
                 return Err(libc::ENOTCONN);
@@ -252,8 +259,7 @@ impl Engine {
     pub fn has_room(&self) -> bool {
         /// Descriptors of one request: two parts, each cut once.
         const PIECES_MAX: usize = 4;
-        let failing = self.memory.header(header::STORE_ERRNO).load(Ordering::Relaxed) != 0;
-        let frames = failing || self.frames.len() >= 2;
+        let frames = self.refusal().is_some() || self.frames.len() >= 2;
         let rings = (0..self.seats.len())
             .all(|worker| self.memory.ring(worker).queued() + PIECES_MAX <= RING_FRONT_SLOTS);
         self.stopping() || (frames && rings && self.requests.len() > 0)

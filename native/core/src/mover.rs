@@ -9,7 +9,8 @@ use crate::engine::Engine;
 use crate::mortality::Life;
 use crate::stack::hide_stack;
 use millrace_layout::{
-    FRAME_BYTES, INLINE_BYTES, NONE, REGION_BYTES, SEGMENT_BYTES, descriptor, header, kind, request,
+    FRAME_BYTES, INLINE_BYTES, NONE, REGION_BYTES, SEGMENT_BYTES, TREE_WORKER, descriptor, header,
+    kind, request,
 };
 use millrace_store::{ChunkStore, ReadError};
 use millrace_vault::{ChunkId, HeadBuf, RawPiece};
@@ -347,8 +348,15 @@ impl Engine {
     fn note_store(&self, errno: i32) {
         // ORDER: a stale value only delays what fronts and statistics see.
         let cell = self.memory.header(header::STORE_ERRNO);
-        if cell.swap(errno as u32, Ordering::Relaxed) != errno as u32 {
-            crate::frames::announce_freed(&self.memory);
+        if cell.swap(errno as u32, Ordering::Relaxed) == errno as u32 {
+            return;
+        }
+        crate::frames::announce_freed(&self.memory);
+        if errno == libc::ENOSPC {
+            // The tree worker may know what is garbage: it looks at the cell after every turn.
+            let mut words = [0; descriptor::WORDS];
+            words[descriptor::KIND] = kind::PRESSURE;
+            self.send(TREE_WORKER, words);
         }
     }
 

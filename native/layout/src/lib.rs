@@ -242,6 +242,8 @@ pub mod header {
         SETTLING: usize = 28;
         /// Inodes without a name that somebody may hold: while there are none, nobody wants to know what the kernel forgets.
         ORPHANS: usize = 32;
+        /// 1: the store is full, and garbage is being collected: who gets no frame waits, as if the store were slow.
+        MAKING_ROOM: usize = 36;
         /// Counters from here on are u64, each on a line of its own. Bytes that programs wrote.
         BYTES_IN: usize = 64;
         /// Bytes of plaintext hashed and sealed.
