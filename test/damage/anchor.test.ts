@@ -17,13 +17,18 @@ function keyOf(number: number): Buffer {
   return Buffer.from(`key ${number}`);
 }
 
+/** A value that no survey takes for a sealed one of this version, which would have to end with a check of its key. */
+function contentOf(number: number): Buffer {
+  return Buffer.alloc(900, 100 + number);
+}
+
 test('a flipped bit of the anchor takes nothing back, also when the machine starts anew', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'millrace-anchor-'));
   try {
     const path = join(directory, 'data.mdb');
     const kv = await LmdbKv.open({ path, bootId: 'first' });
     for (let number = 0; number < 20; number++) {
-      kv.transact((transaction) => transaction.put(keyOf(number), Buffer.alloc(900, number)));
+      kv.transact((transaction) => transaction.put(keyOf(number), contentOf(number)));
       await kv.sync();
     }
     await kv.close();
@@ -37,7 +42,12 @@ test('a flipped bit of the anchor takes nothing back, also when the machine star
       flipBit(`${copy}-anchor`, offset, draws.below(8));
       const restored = await LmdbKv.open({ path: copy, bootId: 'second', inspect: refuseDamaged });
       for (let number = 0; number < 20; number++) {
-        assert.equal(restored.get(keyOf(number))?.[0], number, `byte ${offset} of the anchor`);
+        const value = restored.get(keyOf(number));
+        assert.deepEqual(
+          value && Buffer.from(value),
+          contentOf(number),
+          `byte ${offset} of the anchor`,
+        );
       }
       await restored.close();
     }
