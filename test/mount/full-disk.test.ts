@@ -15,10 +15,10 @@ const TRIES = 50;
 
 async function onSmallStore(
   body: (mount: Mount, calls: Syscalls, enlarge: () => void) => Promise<void>,
-  flags: readonly string[] = [],
+  { flags = [], size = '64m' }: { flags?: readonly string[]; size?: string } = {},
 ): Promise<void> {
   const store = temporaryDirectory('small-store');
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', store]);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', store]);
   const enlarge = (): void => {
     execFileSync('mount', ['-o', 'remount,size=512m', store]);
   };
@@ -146,6 +146,31 @@ mountTest(
 );
 
 mountTest(
+  'a stream that is longer than the slab waits for room in the middle of its writes',
+  () =>
+    onSmallStore(
+      async (mount, calls) => {
+        const all = Array.from({ length: 24 }, (_, number) => number);
+        for (let round = 0; round < 5; round++) {
+          const pieces = all.map((number) => piece(3000 + 100 * round + number));
+          await calls.ok('open', 'f', `${mount.dir}/file`, ['O_RDWR', 'O_CREAT']);
+          for (const [at, content] of pieces.entries()) {
+            await calls.ok('pwrite', 'f', content, at * PIECE_BYTES);
+          }
+          await calls.ok('close', 'f');
+          assert.deepEqual(
+            await calls.ok('hash', `${mount.dir}/file`),
+            await calls.ok('hash_of', pieces),
+          );
+        }
+        assert.equal(await mount.umount(), 0, mount.stderr());
+      },
+      { flags: ['--slab', '64M'], size: '240m' },
+    ),
+  { root: true },
+);
+
+mountTest(
   'what is removed makes room at once for what is closed, and for a commit of everything',
   () =>
     onSmallStore(async (mount, calls) => {
@@ -184,7 +209,7 @@ mountTest(
         assert.ok(errnos.length > 0);
         for (const errno of errnos) assert.ok(FULL.includes(errno), errno);
       },
-      ['--gc-interval', '0'],
+      { flags: ['--gc-interval', '0'] },
     ),
   { root: true },
 );

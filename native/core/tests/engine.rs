@@ -168,6 +168,47 @@ fn a_full_slab_over_a_failing_store_is_an_error_and_not_a_hang() {
 }
 
 #[test]
+fn while_room_is_made_in_a_full_store_a_full_slab_is_a_reason_to_wait() {
+    let bench = Bench::new();
+    let frames: Vec<u32> = (0..FRAMES).map(|_| bench.frame_with(0, &[1])).collect();
+    let words = settle(1, true, 1, &[&frame_source(frames[0], 0, 1)]);
+    bench.store.put_errno.store(libc::ENOSPC, Ordering::SeqCst);
+    assert_eq!(settled(&bench, &words, 1), Err(libc::ENOSPC as u32));
+    let engine = &bench.engine;
+    let making = engine.memory.header(header::MAKING_ROOM);
+    making.store(1, Ordering::SeqCst);
+    assert!(!engine.has_room());
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let taken = engine.take_frame();
+            ended.store(true, Ordering::SeqCst);
+            taken
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!ended.load(Ordering::SeqCst), "it was told, or found a frame");
+        making.store(0, Ordering::SeqCst);
+        assert_eq!(waits.join().unwrap(), Err(libc::ENOSPC));
+    });
+    assert!(engine.has_room());
+    // Another errno is not for want of room.
+    engine.memory.header(header::STORE_ERRNO).store(libc::EIO as u32, Ordering::SeqCst);
+    making.store(1, Ordering::SeqCst);
+    assert_eq!(engine.take_frame(), Err(libc::EIO));
+}
+
+#[test]
+fn the_tree_worker_hears_of_a_full_store() {
+    let bench = Bench::new();
+    let frame = bench.frame_with(0, &[1]);
+    let words = settle(1, true, 1, &[&frame_source(frame, 0, 1)]);
+    bench.store.put_errno.store(libc::ENOSPC, Ordering::SeqCst);
+    assert_eq!(settled(&bench, &words, 1), Err(libc::ENOSPC as u32));
+    let heard = bench.receive(TREE_WORKER, &[]);
+    assert_eq!(heard[descriptor::KIND], kind::PRESSURE);
+}
+
+#[test]
 fn a_damaged_or_missing_chunk_is_eio_and_reported() {
     let bench = Bench::new();
     let data = plain(2 * SEGMENT_BYTES, 6);
