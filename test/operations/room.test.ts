@@ -14,8 +14,9 @@ class Ground {
   free = 1000;
   mayBeUseful = true;
   isUnderWay = false;
-  /** Ends of the collections that were begun. */
-  readonly ends: ((outcome: CollectionOutcome) => void)[] = [];
+  /** What is to happen outside of turns. */
+  readonly tasks: (() => void)[] = [];
+  readonly #ends: ((outcome: CollectionOutcome) => void)[] = [];
   readonly room: Room;
 
   constructor() {
@@ -24,6 +25,7 @@ class Ground {
       collector: this.#collector(),
       forgetting: this,
       freeBytes: () => this.free,
+      later: (task) => this.tasks.push(task),
     });
   }
 
@@ -35,9 +37,15 @@ class Ground {
       },
       collect: (order, done) => {
         assert.deepEqual(order, { graceSeconds: 0, dryRun: false });
-        this.ends.push(done);
+        this.#ends.push(done);
       },
     };
+  }
+
+  /** Ends of the collections that were begun, those that wait for the end of a turn included. */
+  get ends(): readonly ((outcome: CollectionOutcome) => void)[] {
+    for (const task of this.tasks.splice(0)) task();
+    return this.#ends;
   }
 
   refuse(errno: number): void {
@@ -90,6 +98,15 @@ test('a full store is cleaned at once, and who waits is told', () => {
   assert.deepEqual(told, ['first', 'second']);
   assert.ok(!ground.isMaking);
   assert.equal(ground.storeErrno, 0);
+});
+
+test('no collection begins in the turn that asks for it', () => {
+  const ground = new Ground();
+  ground.refuse(constants.errno.ENOSPC);
+  ground.room.notice();
+  assert.ok(ground.isMaking);
+  assert.equal(ground.tasks.length, 1);
+  assert.equal(ground.ends.length, 1);
 });
 
 test('a collection in vain leaves the errno, and is not followed by another at once', () => {

@@ -5,6 +5,7 @@
 import { constants } from 'node:os';
 import { header } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
+import type { CollectionOutcome } from '../task.ts';
 import type { Forgetting } from './forgetting.ts';
 import type { GarbageCollector } from './garbage-collector.ts';
 
@@ -27,6 +28,8 @@ interface Parts {
   forgetting: Pick<Forgetting, 'isUnderWay'>;
   /** Bytes that the store can still take. */
   freeBytes: () => number;
+  /** Runs a task soon, and in no turn: a collection begins with turns of its own. */
+  later: (task: () => void) => void;
 }
 
 /** Collections of one mount for want of room. Threads: the tree worker's own. */
@@ -35,6 +38,7 @@ export class Room {
   readonly #collector: Parts['collector'];
   readonly #forgetting: Parts['forgetting'];
   readonly #freeBytes: () => number;
+  readonly #later: Parts['later'];
   readonly #waiting: (() => void)[] = [];
   /** The most that was free since the last collection. */
   #mostFree = 0;
@@ -42,13 +46,15 @@ export class Room {
   #restsUntil = 0;
   #vainUntil = 0;
   #isCollecting = false;
+  #isStopped = false;
   #patience: NodeJS.Timeout | undefined;
 
-  constructor({ memory, collector, forgetting, freeBytes }: Parts) {
+  constructor({ memory, collector, forgetting, freeBytes, later }: Parts) {
     this.#words = memory.words;
     this.#collector = collector;
     this.#forgetting = forgetting;
     this.#freeBytes = freeBytes;
+    this.#later = later;
   }
 
   /** Collects when much is used up. For now and then: asks the file system of the store. */
@@ -79,7 +85,7 @@ export class Room {
 
   /** The mount ends: nobody is waiting any more, and nobody will be told. */
   stop(): void {
-    this.#vainUntil = Number.POSITIVE_INFINITY;
+    this.#isStopped = true;
     this.#waiting.length = 0;
     this.#letGo();
   }
@@ -93,7 +99,7 @@ export class Room {
   }
 
   get #isVain(): boolean {
-    return performance.now() < this.#vainUntil;
+    return this.#isStopped || performance.now() < this.#vainUntil;
   }
 
   get #mayCollect(): boolean {
@@ -104,14 +110,14 @@ export class Room {
   #collect(): void {
     const start = performance.now();
     this.#isCollecting = true;
-    this.#collector.collect(ORDER, (outcome) => {
+    const done = (outcome: CollectionOutcome): void => {
       const now = performance.now();
       const hasRoom = 'swept' in outcome && outcome.swept.deleted > 0;
       this.#restsUntil = now + REST_TIMES * (now - start);
-      if (this.#vainUntil < Number.POSITIVE_INFINITY)
-        this.#vainUntil = hasRoom ? 0 : now + VAIN_REST_MS;
+      if (!this.#isStopped) this.#vainUntil = hasRoom ? 0 : now + VAIN_REST_MS;
       this.#ended(hasRoom);
-    });
+    };
+    this.#later(() => this.#collector.collect(ORDER, done));
   }
 
   #ended(hasRoom: boolean): void {

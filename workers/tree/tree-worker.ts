@@ -161,7 +161,8 @@ export class TreeWorker implements ControlHost {
     this.#schedule = new CollectionSchedule(memory, this.#collector, interval);
     const { freeBytes } = options;
     if (interval > 0 && freeBytes !== undefined) {
-      this.#room = new Room({ memory, collector: this.#collector, forgetting, freeBytes });
+      const later = (task: () => void): void => void setImmediate(task);
+      this.#room = new Room({ memory, collector: this.#collector, forgetting, freeBytes, later });
     }
     const resizing = new Resizing({
       ...parts,
