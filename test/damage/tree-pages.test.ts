@@ -5,17 +5,19 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { WRITTEN_POSITION_KEY } from '../../engine/kv/written-position.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
+import { native } from '../../engine/native.ts';
 import { openTreeFile, refuseDamaged } from '../../engine/tree-file.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { Draws, testSeed } from '../support/random.ts';
 import { TestSealer } from '../tree/test-sealer.ts';
+import { flipBit } from './flip-bit.ts';
 import type { FlipOutcome } from './flip-reader.ts';
 import { plantTree } from './planted-tree.ts';
 
@@ -23,6 +25,8 @@ const READER = fileURLToPath(new URL('./flip-reader.js', import.meta.url));
 const PAGE_BYTES = 4096;
 /** Bytes from a page's start in which its header, its offsets, or the fields of a meta page lie. */
 const HEAD_BYTES = 176;
+/** Where the first page of a long value says how many it has. */
+const PAGES_AT = 20;
 /** A reader that takes longer hangs: it reads each copy in milliseconds. */
 const LIMIT_MS = 240_000;
 
@@ -140,6 +144,34 @@ test('each bit of a key, or of what checks it, is refused where the record is in
       if (kinds.includes('refused')) refused++;
     }
     assert.equal(refused, flips.size);
+  });
+});
+
+test('a value that took the place of a longer one in one transaction is whole', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'data.mdb');
+    const sealer = new TestSealer('damage');
+    const key = Buffer.from('x of some inode');
+    const kv = await LmdbKv.open({ path });
+    // As a log is replayed: what was written twice is put twice.
+    kv.transact((transaction) => {
+      for (const bytes of [30_000, 9000, 5000]) {
+        transaction.put(key, sealer.seal(key, Buffer.alloc(bytes, 7)));
+      }
+    });
+    await kv.close();
+    refuseDamaged(path);
+    const [{ value }] = await recordsOf(path);
+    assert.equal(sealer.open(key, value)?.length, 5000);
+    // The number of its pages is still looked at, in the record and in the first page.
+    const flipped = join(directory, 'flipped.mdb');
+    const counts = readFileSync(path).length;
+    const refusals = Array.from({ length: counts / PAGE_BYTES - 2 }, (_, index) => {
+      copyFileSync(path, flipped);
+      flipBit(flipped, (index + 2) * PAGE_BYTES + PAGES_AT, 1);
+      return native().surveyPages(flipped).flawed > 0;
+    });
+    assert.ok(refusals.includes(true));
   });
 });
 

@@ -350,41 +350,52 @@ impl<'a> Walk<'a> {
 
     /// The value of a record that has pages of its own.
     fn overflow(&mut self, leaf: u64, node: &Node<'_>) -> Option<Vec<u8>> {
-        let first = u64_at(node.data, 0);
+        let (first, held) = (u64_at(node.data, 0), u64_at(node.data, 16));
         let bytes = node.value_bytes() as usize;
         let page_bytes = self.pages.page_bytes;
-        let count = ((HEADER_BYTES + bytes).div_ceil(page_bytes)) as u64;
-        if first < 2 || first.checked_add(count).is_none_or(|end| end > self.end) {
+        let needed = ((HEADER_BYTES + bytes).div_ceil(page_bytes)) as u64;
+        if first < 2 || first.checked_add(needed).is_none_or(|end| end > self.end) {
             self.found.add(leaf, "it has a record whose value lies behind the end");
             return None;
         }
-        if u64_at(node.data, 16) != count {
-            self.found.add(leaf, "it has a record whose value is of another length");
-        }
-        let mut run = vec![0; count as usize * page_bytes];
-        self.found.pages += count;
-        self.counts.overflow += count;
-        let fresh = (first..first + count).filter(|page| self.seen.set(*page)).count() as u64;
-        if fresh < count {
-            self.found.add(first, "more than one other page leads to it");
+        self.found.pages += needed;
+        if !self.take_run(first, needed) {
             return None;
         }
+        let mut run = vec![0; needed as usize * page_bytes];
         if self.pages.read(first, &mut run).is_err() {
             self.found.add(first, "it cannot be read");
             return None;
         }
         let page = Page(&run);
+        let claimed = u64::from(page.overflow_pages());
         if page.number() != first
             || page.flags() != kind::OVERFLOW
-            || u64::from(page.overflow_pages()) != count
+            || claimed < needed
             || page.transaction() > self.transaction
         {
             self.found.add(first, "it is not the value that a record leads to");
             return None;
         }
+        // A value that takes the place of a longer one within a transaction keeps the pages of that one.
+        if claimed != held || first.checked_add(claimed).is_none_or(|end| end > self.end) {
+            self.found.add(leaf, "it has a record whose value is of another length");
+        } else {
+            self.take_run(first + needed, claimed - needed);
+        }
         run.truncate(HEADER_BYTES + bytes);
         run.drain(..HEADER_BYTES);
         Some(run)
+    }
+
+    /// Pages of one value, that nothing else may lead to.
+    fn take_run(&mut self, first: u64, count: u64) -> bool {
+        self.counts.overflow += count;
+        let is_fresh = (first..first + count).all(|page| self.seen.set(page));
+        if !is_fresh {
+            self.found.add(first, "more than one other page leads to it");
+        }
+        is_fresh
     }
 
     fn free_list(&mut self, number: u64, list: &[u8]) {
