@@ -197,16 +197,21 @@ async function withRecords(
   }
 }
 
+/** Bytes at the end of a sealed value that check its key (engine/store/FORMAT.md). */
+const CHECK_BYTES = 4;
+
 mountTest('a bit that is flipped in any record of the tree is found', () =>
   onStore(async (ground) => {
     await ground.mounted(({ dir }) => {
       fill(dir);
     });
     const draws = new Draws(testSeed());
+    let isCheckFlipped = false;
     const flip = (value: Buffer): Buffer => {
       const damaged = Buffer.from(value);
-      // The last bytes check the key, with the page that it lies in: test/damage flips those.
-      damaged[draws.below(damaged.length - 4)] ^= 1 << draws.below(8);
+      const at = draws.below(damaged.length);
+      damaged[at] ^= 1 << draws.below(8);
+      isCheckFlipped = at >= damaged.length - CHECK_BYTES;
       return damaged;
     };
     let kindSwept: number | undefined;
@@ -218,6 +223,14 @@ mountTest('a bit that is flipped in any record of the tree is found', () =>
     await withRecords(ground.store, flip, async (key) => {
       const { status, findings } = await ground.fsck();
       assert.equal(status, 1, key.toString('hex'));
+      if (isCheckFlipped) {
+        // Nobody knows then whether the key is the one that was flipped.
+        assert.deepEqual(
+          findings.map(({ code }) => code),
+          ['TREE_PAGE_DAMAGED'],
+        );
+        return;
+      }
       const found = findings.find(({ subject }) => subject.includes(key.toString('hex', 1)));
       assert.match(found?.code ?? '', /_DAMAGED$/);
       const path = pathOf[found?.code ?? ''];

@@ -62,6 +62,22 @@ async function writePieces(
   return { refused, errnos };
 }
 
+/** Writes these one behind the other; none may be refused. */
+async function writeAll(calls: Syscalls, contents: readonly object[]): Promise<void> {
+  for (const [at, content] of contents.entries()) {
+    await calls.ok('pwrite', 'f', content, at * PIECE_BYTES);
+  }
+}
+
+/** Closes the file; what was synced before is there behind a kill as well. */
+async function closesForGood(mount: Mount, calls: Syscalls, wanted: unknown): Promise<void> {
+  await calls.ok('close', 'f');
+  await mount.kill9();
+  await mount.remount();
+  assert.deepEqual(await calls.ok('hash', `${mount.dir}/file`), wanted);
+  assert.equal(await mount.umount(), 0, mount.stderr());
+}
+
 async function syncEventually(calls: Syscalls): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const errno = errnoOf(await calls.call('fsync', 'f'));
@@ -88,11 +104,7 @@ mountTest(
       await syncEventually(calls);
       const wanted = await calls.ok('hash_of', all.map(piece));
       assert.deepEqual(await calls.ok('hash_handle', 'f'), wanted);
-      await calls.ok('close', 'f');
-      await mount.kill9();
-      await mount.remount();
-      assert.deepEqual(await calls.ok('hash', path), wanted);
-      assert.equal(await mount.umount(), 0, mount.stderr());
+      await closesForGood(mount, calls, wanted);
     }),
   { root: true },
 );
@@ -116,7 +128,7 @@ mountTest(
   { root: true },
 );
 
-/** MiB of files that are written over or removed; a store of 64 MiB holds one of them, and not two. */
+/** How often content is written over or removed; a store of 64 MiB has room for it twice, beside its tree. */
 const ROUNDS = 8;
 const GARBAGE_PIECES = [0, 1, 2, 3, 4];
 
@@ -129,18 +141,12 @@ mountTest(
       let wanted: unknown;
       for (let round = 0; round < ROUNDS; round++) {
         const pieces = GARBAGE_PIECES.map((number) => piece(100 * round + number));
-        for (const [at, content] of pieces.entries()) {
-          await calls.ok('pwrite', 'f', content, at * PIECE_BYTES);
-        }
+        await writeAll(calls, pieces);
         await calls.ok('fsync', 'f');
         wanted = await calls.ok('hash_of', pieces);
         assert.deepEqual(await calls.ok('hash_handle', 'f'), wanted, `round ${round}`);
       }
-      await calls.ok('close', 'f');
-      await mount.kill9();
-      await mount.remount();
-      assert.deepEqual(await calls.ok('hash', path), wanted);
-      assert.equal(await mount.umount(), 0, mount.stderr());
+      await closesForGood(mount, calls, wanted);
     }),
   { root: true },
 );
@@ -154,9 +160,7 @@ mountTest(
         for (let round = 0; round < 5; round++) {
           const pieces = all.map((number) => piece(3000 + 100 * round + number));
           await calls.ok('open', 'f', `${mount.dir}/file`, ['O_RDWR', 'O_CREAT']);
-          for (const [at, content] of pieces.entries()) {
-            await calls.ok('pwrite', 'f', content, at * PIECE_BYTES);
-          }
+          await writeAll(calls, pieces);
           await calls.ok('close', 'f');
           assert.deepEqual(
             await calls.ok('hash', `${mount.dir}/file`),
