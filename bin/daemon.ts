@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import type { ReplayNotice } from '../engine/journal/replay.ts';
-import { Failure } from './failure.ts';
+import { Failure, type FailureParts } from './failure.ts';
 import { logFile } from './paths.ts';
 import { type MountSettings, mountCommandLine } from './mount-settings.ts';
 
@@ -16,7 +16,7 @@ const READY_FD = 3;
 /** The one line that the child writes to its pipe. */
 export type ReadyMessage =
   | { mounted: true; pid: number; replayed: readonly ReplayNotice[] }
-  | { mounted: false; message: string; hint: string; exitStatus: number };
+  | ({ mounted: false } & Required<FailureParts>);
 
 function spawnServer(settings: MountSettings, log: string): ChildProcess {
   const fd = openSync(log, 'a', 0o600);
@@ -54,7 +54,7 @@ async function firstLine(pipe: Readable): Promise<string> {
 /** Starts the server and returns its process id once the mount stands; throws what the child says. */
 export async function startDaemon(
   settings: MountSettings,
-): Promise<{ pid: number; log: string; replayed: readonly ReplayNotice[] }> {
+): Promise<{ pid: number; replayed: readonly ReplayNotice[] }> {
   const log = logFile(settings.mountPoint);
   const child = spawnServer(settings, log);
   const ended = new Promise<string>((resolve) => {
@@ -76,5 +76,5 @@ export async function startDaemon(
   const message = JSON.parse(line) as ReadyMessage;
   if (!message.mounted) throw new Failure(message);
   child.unref();
-  return { pid: message.pid, log, replayed: message.replayed };
+  return { pid: message.pid, replayed: message.replayed };
 }

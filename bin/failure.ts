@@ -15,18 +15,22 @@ export interface FailureParts {
   hint?: string;
   /** Default 1; 2 is for wrong usage. */
   exitStatus?: number;
+  /** Of an error of the engine: its permanent code. */
+  code?: string;
 }
 
 /** A failure of the command itself, before or beside the engine. */
 export class Failure extends Error {
   readonly hint: string;
   readonly exitStatus: number;
+  readonly code: string;
 
   constructor(parts: FailureParts, cause?: unknown) {
     super(parts.message, cause === undefined ? undefined : { cause });
     this.name = 'Failure';
     this.hint = parts.hint ?? '';
     this.exitStatus = parts.exitStatus ?? EXIT.failed;
+    this.code = parts.code ?? '';
   }
 }
 
@@ -34,23 +38,27 @@ export class Failure extends Error {
 export function failureParts(thrown: unknown): Required<FailureParts> {
   if (thrown instanceof CommanderError) {
     const message = thrown.message.replace(/^error: /, '');
-    return { message, hint: 'see --help', exitStatus: thrown.exitCode === 0 ? 0 : EXIT.usage };
+    const exitStatus = thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    return { message, hint: 'see --help', exitStatus, code: '' };
   }
   if (!(thrown instanceof Error)) {
-    return { message: String(thrown), hint: '', exitStatus: EXIT.failed };
+    return { message: String(thrown), hint: '', exitStatus: EXIT.failed, code: '' };
   }
-  const { hint, exitStatus } = thrown as Partial<Failure>;
+  const { hint, exitStatus, code = '' } = thrown as Partial<Failure>;
   return {
     message: thrown.message,
     hint: hint ?? `this is a fault of Millrace, please report it: ${thrown.stack ?? ''}`,
     exitStatus: exitStatus ?? EXIT.failed,
+    // Those of system calls say nothing that the message does not.
+    code: hint === undefined ? '' : code,
   };
 }
 
 /** The lines that a person reads. */
 export function failureText(parts: FailureParts): string {
   const next = parts.hint ? `\n  next: ${parts.hint}` : '';
-  return `millrace: ${parts.message}${next}\n`;
+  const code = parts.code ? ` [${parts.code}]` : '';
+  return `millrace: ${parts.message}${code}${next}\n`;
 }
 
 /** The errno name of a system call's failure, or '' for anything else. */

@@ -1,4 +1,5 @@
-/** The tenant's key file: made on first use, checked before every mount, never printed. */
+/** The tenant's key file: made on first use, checked before every mount, never printed.
+ * Whoever opens one is hardened before: no core dump, no other process that looks in. */
 import { randomFillSync } from 'node:crypto';
 import {
   closeSync,
@@ -15,6 +16,7 @@ import {
 import path from 'node:path';
 import { flushDirectorySync, makeDurableDirectory } from '../engine/durable-directory.ts';
 import { pass } from '../engine/kill-points.ts';
+import { native } from '../engine/native.ts';
 import { SUPERBLOCK_FILE } from '../engine/store/superblock.ts';
 import { errnoName, Failure } from './failure.ts';
 
@@ -79,6 +81,7 @@ export function storeExists(store: string): boolean {
  * and no two mounts make two. Returns false when somebody else was first.
  */
 function createKeyFile(keyFile: string): boolean {
+  native().harden();
   const directory = path.dirname(keyFile);
   makeDurableDirectory(directory);
   const fresh = `${keyFile}.new-${process.pid}`;
@@ -106,6 +109,7 @@ function createKeyFile(keyFile: string): boolean {
 
 /** Throws unless the file is a key that nobody but its owner can read. */
 function checkKeyFile(keyFile: string): void {
+  native().harden();
   const fd = openSync(keyFile, 'r');
   const text = Buffer.alloc(128);
   try {
@@ -206,6 +210,7 @@ export function destroyKeyFile(keyFile: string): void {
 /** Whether a key file is gone, or overwritten by a process that was killed before it took the name away. */
 export function isKeyDestroyed(keyFile: string): boolean {
   if (!existsSync(keyFile)) return true;
+  native().harden();
   const text = Buffer.alloc(KEY_DIGITS);
   const fd = openSync(keyFile, 'r');
   try {

@@ -79,14 +79,14 @@ export interface MountOptions {
 
 /** How a mount ended. */
 export interface MountEnd {
-  /** 0: everything is durable. {@link JOURNALED_STATUS}: what is not lies in a journal. 1: something is lost. */
+  /** 0: everything is durable. 3: what is not lies in a journal. 1: something is lost. */
   readonly exitStatus: number;
   /** The recovery journal with what the store refused. */
   readonly journal?: string;
 }
 
 /** Exit status of a mount whose store refused data that is sealed in a recovery journal. */
-export const JOURNALED_STATUS: 3 = 3;
+const JOURNALED_STATUS = 3;
 
 /** A mount that is being served. */
 export interface Mount {

@@ -8,7 +8,6 @@ import { FRONTS } from '../../engine/front/front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
 import type { Mount } from '../../engine/mount.ts';
 import type { ReplayNotice } from '../../engine/journal/replay.ts';
-import { native } from '../../engine/native.ts';
 import { readSuperblock } from '../../engine/store/superblock.ts';
 import { startDaemon } from '../daemon.ts';
 import { errnoName, Failure } from '../failure.ts';
@@ -72,8 +71,6 @@ async function refuseShredded(store: string): Promise<void> {
 /** Makes what a first use needs; throws when something of an earlier use is missing. */
 async function prepare(settings: MountSettings, flags: MountArguments): Promise<void> {
   preflight(settings);
-  // Before the key is looked at.
-  native().harden();
   await refuseShredded(settings.store);
   makeStoreDirectory(settings.store);
   const { created } = ensureKeyFile(settings);

@@ -125,7 +125,8 @@ itself. Nothing here needs a mount:
   millrace recover /scratch/store replay      bring it into the store
   millrace recover export ~/rescued           write its files as they would be, in the clear
 
-A journal is removed once what it held is durable in the store, and never otherwise.
+A journal is removed once what it held is durable in the store, and never otherwise; one that its
+process was killed in the middle of, which nothing was promised for, is removed by the next mount.
 Exit status: 0 done, 1 something is damaged or did not fit (or it could not be done), 2 wrong usage.`;
 
 /** Adds the command to the program. */

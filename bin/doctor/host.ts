@@ -6,7 +6,10 @@ import { type DoctorRow, okRow } from './row.ts';
 
 const GIB = 2 ** 30;
 const DESCRIPTORS_WANTED = 4096;
-const NODE_MAJOR_MIN = 20;
+/** Major and minor version of the oldest Node that has all that is used. */
+const NODE_MIN = [20, 15] as const;
+/** Bytes of the page of keys, which is to be locked in memory. */
+const KEY_PAGE_BYTES = 4096;
 
 const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
 
@@ -32,13 +35,14 @@ function kernelRow(): DoctorRow {
 }
 
 function nodeRow(): DoctorRow {
-  const major = Number(process.versions.node.split('.')[0]);
-  if (major >= NODE_MAJOR_MIN) return okRow('node', process.version);
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const isEnough = major > NODE_MIN[0] || (major === NODE_MIN[0] && minor >= NODE_MIN[1]);
+  if (isEnough) return okRow('node', process.version);
   return {
     name: 'node',
     state: 'fail',
     detail: process.version,
-    advice: 'install Node 20 or newer',
+    advice: `install Node ${NODE_MIN.join('.')} or newer`,
   };
 }
 
@@ -59,15 +63,15 @@ function descriptorsRow(): DoctorRow {
   };
 }
 
-function lockedMemoryRow(slabBytes: number): DoctorRow {
+function lockedMemoryRow(): DoctorRow {
   const limit = softLimit('Max locked memory');
-  const detail = limit === Infinity ? 'unlimited' : `${Math.round(limit / 2 ** 20)} MiB`;
-  if (limit >= slabBytes) return okRow('RLIMIT_MEMLOCK', detail);
+  const detail = limit === Infinity ? 'unlimited' : `${Math.round(limit / 1024)} KiB`;
+  if (limit >= KEY_PAGE_BYTES) return okRow('RLIMIT_MEMLOCK', detail);
   return {
     name: 'RLIMIT_MEMLOCK',
-    state: 'absent',
-    detail,
-    advice: 'nothing: only RDMA transports need it, and this version has none',
+    state: 'warn',
+    detail: `${detail}: keys may be swapped`,
+    advice: 'ulimit -l 64 before mounting, or encrypt the swap space',
   };
 }
 
@@ -109,11 +113,11 @@ function knownLibraries(): string {
 
 function libraryRows(): DoctorRow[] {
   const known = knownLibraries();
-  const rows: Array<[library: string, use: string, debian: string]> = [
-    ['libfabric.so.1', 'libfabric transports', 'libfabric1'],
-    ['libibverbs.so.1', 'verbs transport', 'libibverbs1'],
+  const rows: Array<[library: string, use: string]> = [
+    ['libfabric.so.1', 'libfabric transports'],
+    ['libibverbs.so.1', 'verbs transport'],
   ];
-  return rows.map(([library, use, debian]) => {
+  return rows.map(([library, use]) => {
     const at = new RegExp(`^\\s*${library.replaceAll('.', '\\.')} .*=> (\\S+)`, 'm').exec(
       known,
     )?.[1];
@@ -122,7 +126,7 @@ function libraryRows(): DoctorRow[] {
       name: library,
       state: 'absent',
       detail: `only for ${use}, which this version does not have`,
-      advice: `Debian: apt-get install ${debian}`,
+      advice: '',
     };
   });
 }
@@ -136,7 +140,7 @@ export function hostRows(slabBytes: number): DoctorRow[] {
     memoryRow(slabBytes),
     hugePagesRow(),
     descriptorsRow(),
-    lockedMemoryRow(slabBytes),
+    lockedMemoryRow(),
     ...libraryRows(),
   ];
 }

@@ -2,23 +2,20 @@
 import { existsSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { MillraceError } from '../../engine/errors.ts';
+import { native } from '../../engine/native.ts';
 import { readSuperblock } from '../../engine/store/superblock.ts';
 import { failureParts } from '../failure.ts';
 import { ensureKeyFile, storeExists } from '../key-file.ts';
 import { mountOf } from '../mount-table.ts';
 import { type DoctorRow, okRow } from './row.ts';
 
-async function addonRow(): Promise<DoctorRow> {
+function addonRow(): DoctorRow {
   try {
-    await import('../../engine/native.ts');
+    native();
     return okRow('addon', 'loads');
   } catch (error) {
-    return {
-      name: 'addon',
-      state: 'fail',
-      detail: error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error),
-      advice: 'npm run setup',
-    };
+    const { message, hint } = failureParts(error);
+    return { name: 'addon', state: 'fail', detail: message, advice: hint };
   }
 }
 
@@ -29,7 +26,16 @@ function nearestExisting(directory: string): string {
   return at;
 }
 
-const IN_MEMORY = new Set(['tmpfs', 'ramfs']);
+/** What a store on a file system of such a type must expect. */
+const ADVICE = new Map([
+  ...['tmpfs', 'ramfs'].map(
+    (type) => [type, 'it lies in memory and is gone after a reboot: fit for trials only'] as const,
+  ),
+  ...['nfs', 'nfs4', 'cifs', 'smb3', '9p', 'fuse.sshfs'].map(
+    (type) =>
+      [type, 'the file of the tree is made for local disks: keep the store on one'] as const,
+  ),
+]);
 
 function storeRow(store: string): DoctorRow {
   const at = nearestExisting(store);
@@ -37,13 +43,10 @@ function storeRow(store: string): DoctorRow {
   const { bavail, bsize } = statfsSync(at);
   const free = `${((bavail * bsize) / 2 ** 30).toFixed(1)} GiB free`;
   const detail = `${store}${at === store ? '' : ' (not made yet)'} on ${type}, ${free}`;
-  if (!IN_MEMORY.has(type)) return okRow('store', detail);
-  return {
-    name: 'store',
-    state: 'warn',
-    detail,
-    advice: 'it lies in memory and is gone after a reboot: fit for trials only',
-  };
+  const advice = ADVICE.get(type);
+  return advice === undefined
+    ? okRow('store', detail)
+    : { name: 'store', state: 'warn', detail, advice };
 }
 
 /** Why no key is of use any more; undefined where one is. */
@@ -74,5 +77,5 @@ function keyRow(store: string, keyFile: string): DoctorRow {
 export async function storeRows(places: { store: string; keyFile: string }): Promise<DoctorRow[]> {
   const { store, keyFile } = places;
   const key = (await shreddedRow(store)) ?? keyRow(store, keyFile);
-  return [await addonRow(), storeRow(store), key];
+  return [addonRow(), storeRow(store), key];
 }

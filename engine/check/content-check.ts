@@ -130,7 +130,7 @@ function checkAllocated({ reader, inodes: table }: Belongings): void {
     const ino = table.ino[row];
     const finding = { inodes: [ino], subject: `i${ino}` };
     if (bytes > 0) {
-      const what = `${bytes} bytes of its content are missing from the tree and read as zeros`;
+      const what = `${bytes} bytes of its content are missing from the tree: EIO, or zeros where the file has holes`;
       reader.findings.add({ code: 'CONTENT_MISSING', what, ...finding });
     } else {
       const what = `it holds ${-bytes} bytes more than it counts`;

@@ -100,7 +100,7 @@ export const ADVICE: Readonly<Record<FindingCode, string>> = {
   REGION_STRAY: BACKUP,
   /** An extent that no file can have. */
   EXTENT_INVALID: RESTORE,
-  /** A file holds fewer bytes than it has counted: they read as zeros. */
+  /** A file holds fewer bytes than it has counted: they are EIO, or zeros where the file has holes. */
   CONTENT_MISSING: RESTORE,
   /** A file holds bytes behind its end. */
   CONTENT_BEHIND_END: REPORT,

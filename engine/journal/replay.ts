@@ -120,7 +120,7 @@ export function attachJournal(engine: number, { file, ids, places }: Journal): v
 }
 
 /** The first chunk that is not what its id says. */
-export function damagedChunk(engine: number, { ids }: Journal): Flaw | undefined {
+function damagedChunk(engine: number, { ids }: Journal): Flaw | undefined {
   for (let at = 0; at < ids.length; at += ID_BYTES) {
     const id = ids.slice(at, at + ID_BYTES);
     const bytes = native().journalVerify(engine, id);

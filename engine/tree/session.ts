@@ -308,11 +308,6 @@ export class Session {
     this.#persist(this.#counters, nextIno);
   }
 
-  /** Whether the counters can be read, so that `allocate` will succeed. */
-  canAllocate(): boolean {
-    return this.#loadCounters() !== undefined;
-  }
-
   /** Inodes in the store, orphans included; undefined when the counters are damaged. */
   count(): number | undefined {
     return this.#loadCounters()?.inodes;

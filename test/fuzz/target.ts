@@ -1,5 +1,5 @@
 /** What a fuzz target is, and the few things that targets share. */
-import { Buffer } from 'node:buffer';
+import type { Buffer } from 'node:buffer';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,13 +26,4 @@ export function scratchDirectory(): string {
   const directory = mkdtempSync(join(place, 'millrace-fuzz-'));
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
   return directory;
-}
-
-/** Little-endian 32-bit numbers, one behind the other. */
-export function words32(...numbers: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(numbers.length * 4);
-  numbers.forEach((number, index) => {
-    bytes.writeUInt32LE(number >>> 0, index * 4);
-  });
-  return bytes;
 }

@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { test } from 'node:test';
 import { detach, mountAt } from '../support/mount-table.ts';
 import { mountTest } from '../support/family.ts';
 import {
@@ -18,6 +22,7 @@ import {
   withMount,
   writeKey,
 } from '../support/mount.ts';
+import { repositoryRoot } from '../support/repository.ts';
 
 interface Ground {
   base: string;
@@ -87,13 +92,31 @@ mountTest('a mount point that is not empty', () =>
   }),
 );
 
+test('doctor says that no mount can work where the addon is not built', () => {
+  const base = temporaryDirectory('no-addon');
+  try {
+    cpSync(join(repositoryRoot(), 'dist'), join(base, 'dist'), { recursive: true });
+    cpSync(join(repositoryRoot(), 'package.json'), join(base, 'package.json'));
+    symlinkSync(join(repositoryRoot(), 'node_modules'), join(base, 'node_modules'));
+    const words = [join(base, 'dist/bin/main.js'), 'doctor', '--json'];
+    const { status, stdout } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+    assert.equal(status, 1, stdout);
+    const { canMount, rows } = JSON.parse(stdout);
+    const row = rows.find(({ name }: { name: string }) => name === 'addon');
+    assert.deepEqual([canMount, row.state], [false, 'fail']);
+    assert.match(row.advice, /npm run setup/);
+  } finally {
+    rmSync(base, { recursive: true, force: true });
+  }
+});
+
 mountTest('a key that is not the key of the store', () =>
   onGround(async (ground) => {
     await withMount({ storeDir: ground.store }, async (mount) => {
       assert.equal(await mount.umount(), 0);
     });
     writeKey(ground.key, Buffer.alloc(32, 7));
-    assertRefused(await runMillrace(mountArguments(ground)), ground, /key/i);
+    assertRefused(await runMillrace(mountArguments(ground)), ground, /key.* \[KEY_WRONG\]$/i);
     await withMount({ storeDir: ground.store }, async (mount) => {
       assert.equal(await mount.umount(), 0);
     });

@@ -210,6 +210,40 @@ mountTest('a damaged journal is named and kept, and changes nothing', () =>
   }),
 );
 
+mountTest('a mount that cannot replay a journal deletes nothing that it needs', () =>
+  withFaultyMount(async (faulty) => {
+    await journal(faulty);
+    const [file = ''] = faulty.journals();
+    const sound = readFileSync(file);
+    // One that cannot be read at all may need anything.
+    writeFileSync(file, sound.subarray(0, -100));
+    await faulty.mount.remount();
+    assert.match(faulty.mount.stderr(), /cannot be used and is kept/);
+    const removed = ['kept', 'cut', 'grown'];
+    await faulty.calls(async (calls, dir) => {
+      for (const name of removed) await calls.ok('unlink', `${dir}/${name}`);
+    });
+    const refused = await faulty.command('gc');
+    assert.equal(refused.status, 1, refused.stdout);
+    assert.match(refused.stderr, /may need what would be deleted, and cannot be read/);
+    assert.equal(await faulty.mount.umount(), 0);
+    // One that can be read, but for one chunk of its own, needs what it refers to.
+    writeFileSync(file, sound);
+    damage(file);
+    await faulty.mount.remount();
+    const swept = await faulty.command('gc', '--json');
+    assert.equal(swept.status, 0, swept.stderr);
+    assert.ok(JSON.parse(swept.stdout).deleted > 0, 'nothing was garbage: this shows nothing');
+    assert.equal(await faulty.mount.umount(), 0);
+    writeFileSync(file, sound);
+    await faulty.mount.remount();
+    assert.match(faulty.mount.stderr(), /put aside in lost\+found/);
+    assert.doesNotMatch(faulty.mount.stderr(), /has lost the chunk/);
+    assert.equal(await faulty.mount.umount(), 0, faulty.mount.stderr());
+    assert.equal((await faulty.command('fsck', '--deep')).status, 0);
+  }),
+);
+
 mountTest(
   'a journal is not replayed over what was changed elsewhere: its content is put aside',
   () =>

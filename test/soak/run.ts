@@ -64,7 +64,7 @@ async function main(): Promise<number> {
     return 0;
   }
   say(failure instanceof Error ? (failure.stack ?? failure.message) : String(failure));
-  say(`seed ${seed}; the store is kept in ${place}`);
+  say(`seed ${drawn}; the store is kept in ${place}`);
   return 1;
 }
 

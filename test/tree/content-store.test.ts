@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { beforeEach, test } from 'node:test';
+import type { Kv } from '../../engine/kv/kv.ts';
 import { REGION_BYTES } from '../../engine/layout.ts';
 import { ERRNO } from '../../engine/tree/errno.ts';
 import { KeyMaker } from '../../engine/tree/keys.ts';
@@ -43,6 +44,18 @@ function inlineText(): string {
   const content = ok(reopen().region(ino, 0));
   assert.ok('inline' in content);
   return Buffer.from(content.inline).toString('latin1');
+}
+
+/** All keys of a store. */
+function keysOf(kv: Kv): string[] {
+  const keys: string[] = [];
+  kv.read((snapshot) =>
+    snapshot.scan(Uint8Array.of(0), Uint8Array.of(0xff), (key) => {
+      keys.push(Buffer.from(key).toString('hex'));
+      return true;
+    }),
+  );
+  return keys;
 }
 
 test('extents of several regions are kept by region, with size and time', () => {
@@ -143,6 +156,39 @@ test('a huge orphan is reclaimed in bounded steps', () => {
   while (!tree.reclaim(ino)) steps++;
   assert.equal(steps, 3);
   assert.equal(tree.getattr(ino), ERRNO.ENOENT);
+});
+
+test('nothing of an orphan is left behind when it is reclaimed, whatever it held', () => {
+  const { tree: other, kv } = newFixture();
+  const parent = directory(other, ROOT_INO, 'd');
+  const kinds: ((held: number) => void)[] = [
+    () => {},
+    (held) => update(held, 4, inline('text')),
+    (held) => update(held, REGION_BYTES, put(extent(REGION_BYTES - 10, 10, 1))),
+    (held) => update(held, REGION_BYTES + 1, put(extent(REGION_BYTES, 1, 2))),
+    (held) => ok(other.setattr(held, { size: REGION_BYTES })),
+    (held) => {
+      update(
+        held,
+        REGION_BYTES + 1,
+        put(extent(0, REGION_BYTES, 1)),
+        put(extent(REGION_BYTES, 1, 2)),
+      );
+      ok(other.setattr(held, { size: 5 }));
+    },
+    (held) => assert.equal(other.setxattr(held, bytes('user.a'), bytes('b'), 0), 0),
+  ];
+  const update = (held: number, size: number, ...changes: ContentChange[]): unknown =>
+    ok(other.applyContent(held, changes, { size, mtime: T0 }));
+  for (const [at, fill] of kinds.entries()) {
+    const before = keysOf(kv);
+    const held = file(other, parent, 'f');
+    fill(held);
+    assert.notDeepEqual(keysOf(kv), before);
+    ok(other.unlink(parent, bytes('f')));
+    assert.ok(other.reclaim(held));
+    assert.deepEqual(keysOf(kv), before, `kind ${at}`);
+  }
 });
 
 test('what is missing of a file without holes is EIO, not zeros', () => {

@@ -69,11 +69,6 @@ export class Answer {
     return this;
   }
 
-  /** Forgets what was written since `begin`. */
-  rewind(): void {
-    this.#cursor = this.#start;
-  }
-
   /** Byte offset of this answer in the buffer. */
   get start(): number {
     return this.#start;

@@ -20,7 +20,7 @@ const PAUSE_MS = 100;
 const LAST_MS = 2000;
 
 /** What a mount's tree worker journals from. */
-export interface JournalSource {
+export interface SealedMount {
   readonly engine: number;
   readonly worker: TreeWorker;
   readonly tree: Tree;
@@ -51,7 +51,7 @@ type JournalReport = Extract<TreeReport, { type: 'journaled' }>;
  * Threads: the tree worker's, outside of a turn.
  */
 export async function sealJournal(
-  source: JournalSource,
+  source: SealedMount,
   reason: JournalReason,
 ): Promise<JournalReport> {
   const { kv, gate, worker } = source;
@@ -93,11 +93,7 @@ function within(limitMs: number, task: (done: (errno: number) => void) => void):
   return Promise.race([ended, sleep(limitMs, -1, { ref: false })]);
 }
 
-function finish(
-  source: JournalSource,
-  writer: JournalWriter,
-  reason: JournalReason,
-): JournalReport {
+function finish(source: SealedMount, writer: JournalWriter, reason: JournalReason): JournalReport {
   const { kv, gate, tree, treeFile } = source;
   tree.saveCounters();
   const changes = withBases(

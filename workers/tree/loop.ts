@@ -1,5 +1,6 @@
 /** The life of the tree worker's thread: turns while there is work, its event loop when there is none. */
 import { Buffer } from 'node:buffer';
+import { existsSync } from 'node:fs';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { MillraceError } from '../../engine/errors.ts';
 import { replayJournals } from '../../engine/journal/replay.ts';
@@ -11,11 +12,12 @@ import type { Namespace } from '../../engine/tree/namespaces.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { openGatedTreeFile } from '../../engine/tree-file.ts';
 import { refuseWhileKept } from '../../engine/tree-rebuild.ts';
-import { beginCollection } from '../collection.ts';
+import { beginCollection, type Collection } from '../collection.ts';
 import { Commands } from '../commands.ts';
 import { Meter } from '../meter.ts';
 import { die, turnsToLive } from '../mortality.ts';
 import type { TreeOrder, TreeReport, TreeTask } from '../task.ts';
+import { readWaitingJournals, type WaitingJournals } from '../waiting-journals.ts';
 import { sealJournal } from './journaling.ts';
 import { rehearse } from './rehearsal.ts';
 import { VaultSealer } from './sealer.ts';
@@ -69,6 +71,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
   const { kv, gate } = await openGatedTreeFile(task.treeFile, sealer);
   const onDamage = (what: string): void => say({ type: 'damaged', what });
   await replayWaiting(kv, sealer, task, say);
+  const journals = readWaitingJournals(task.journal, sealer);
   const commands = new Commands(engine, TREE_WORKER);
   const tree = new Tree({ kv, sealer, onDamage });
   tree.format(task.owner);
@@ -85,10 +88,7 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
     storeNeedsSync: task.storeNeedsSync,
     statfs: () => statistics(engine, tree),
     wake: () => doorbell.ring(),
-    beginCollection: () => {
-      refuseWhileKept(task.treeFile);
-      return beginCollection(engine);
-    },
+    beginCollection: () => beginCollectionBeside(journals, task),
     collectIntervalMs: task.collectIntervalMs,
     freeBytes: () => addon.space(engine)[1],
     limits: { openMax: task.openFilesMax, onLimit: (what) => say({ type: 'limit', what }) },
@@ -157,6 +157,22 @@ async function replayWaiting(
   if (notices.length > 0) say({ type: 'replayed', notices });
   const blocked = notices.find(({ outcome }) => outcome === 'blocked');
   if (blocked !== undefined) throw new MillraceError('STORE_IO', blocked.message);
+}
+
+/** Begins a collection that keeps what journals need which were not replayed; throws where nobody knows what that is. */
+function beginCollectionBeside(
+  { needed, flawed }: WaitingJournals,
+  { engine, treeFile }: TreeTask,
+): Collection {
+  refuseWhileKept(treeFile);
+  const flawedStill = flawed.find((file) => existsSync(file));
+  if (flawedStill !== undefined) {
+    const why = `the recovery journal ${flawedStill} may need what would be deleted, and cannot be read`;
+    throw new MillraceError('STORE_BUSY', `${why}: export it, then move it away`);
+  }
+  const collection = beginCollection(engine);
+  for (const id of needed) collection.keep(id);
+  return collection;
 }
 
 /** The namespaces that the mount shows, made where they are new. */

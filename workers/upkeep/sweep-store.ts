@@ -1,21 +1,14 @@
 /** Mark and sweep in a store that is not mounted. */
-import { Buffer } from 'node:buffer';
 import { type InodeTable, STATE } from '../../engine/check/inode-table.ts';
 import { checkTree } from '../../engine/check/tree-check.ts';
-import { isFlaw } from '../../engine/journal/format.ts';
-import { type Journal, readJournal } from '../../engine/journal/journal-reader.ts';
-import { chunksOf } from '../../engine/journal/journal-view.ts';
-import type { JournalTask } from '../../engine/journal/owner.ts';
-import { listJournals } from '../../engine/journal/places.ts';
 import { pass } from '../../engine/kill-points.ts';
 import type { Kv } from '../../engine/kv/kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
 import { beginCollection, type Collection } from '../collection.ts';
 import type { SweepOutcome, SweepTask, UpkeepFailure, UpkeepProgress } from '../task.ts';
+import { readWaitingJournals } from '../waiting-journals.ts';
 import { RECORDS_PER_REPORT, withTree } from './tree-file.ts';
-
-const ID_WORDS = 8;
 
 /**
  * Deletes the files that have no name any more, as the next mount would, and the chunks that no
@@ -42,13 +35,12 @@ async function markAndSweep(
   { kv, sealer }: { kv: Kv; sealer: Sealer },
   collection: Collection,
 ): Promise<SweepOutcome> {
-  const journals = readWaiting(task.journal, sealer);
-  for (const { journal, flaw } of journals) {
-    if (flaw !== undefined) return { journal: flaw };
-    for (const id of neededBy(journal, sealer)) collection.keep(id);
-  }
+  const journals = readWaitingJournals(task.journal, sealer);
+  const [flawed] = journals.flawed;
+  if (flawed !== undefined) return { journal: flawed };
+  for (const id of journals.needed) collection.keep(id);
   // What a journal is to change must stay as it is until then, files without a name among it.
-  const reclaims = journals.length === 0;
+  const reclaims = journals.count === 0;
   let records = 0;
   const { findings, inodes } = checkTree({
     kv,
@@ -70,30 +62,6 @@ async function markAndSweep(
   pass('marks-durable');
   const swept = await collection.sweep(task.graceSeconds, task.dryRun);
   return { swept, orphans: orphans.length };
-}
-
-/** A journal that waits to be replayed, or its file where it is flawed. */
-type Waiting =
-  | { readonly journal: Journal; readonly flaw?: undefined }
-  | { readonly journal?: undefined; readonly flaw: string };
-
-function readWaiting(task: JournalTask, sealer: Sealer): Waiting[] {
-  return listJournals(task.directory)
-    .filter(({ state }) => state === 'waiting')
-    .map(({ file }) => {
-      const journal = readJournal(file, task, sealer);
-      return isFlaw(journal) ? { flaw: file } : { journal };
-    });
-}
-
-/** Ids of chunks that a journal refers to, as words. */
-function neededBy(journal: Journal, sealer: Sealer): Uint32Array[] {
-  return [...chunksOf(journal, sealer).values()].map((id) => {
-    const words = new Uint32Array(ID_WORDS);
-    for (let word = 0; word < ID_WORDS; word++)
-      words[word] = Buffer.from(id).readUInt32LE(word * 4);
-    return words;
-  });
 }
 
 function orphansOf(inodes: InodeTable): number[] {

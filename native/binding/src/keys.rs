@@ -1,4 +1,5 @@
-//! Keys from files, and their rotation. Key material never reaches JavaScript: paths go in, and what is sealed comes out.
+//! Keys from files, and their rotation. Paths go in, and what is sealed comes out; JavaScript sees a key as it checks or makes the key's file
+//! (`bin/key-file.ts`), in buffers that are wiped, and never otherwise.
 use crate::failed;
 use millrace_store::{KeySearch, SearchProgress, Searched};
 use millrace_vault::{KeyRing, RotationError, Vault};
