@@ -73,6 +73,7 @@ export class BufferedKv implements Kv, Transaction {
   readonly #changes = new Map<string, Change>();
   /** Keys whose changes would not survive the end of the process. */
   readonly #unflushed = new Set<string>();
+  #changeCount = 0;
   #undo: Undo[] | undefined;
   #poisoned = false;
   #failure: Error | undefined;
@@ -125,6 +126,11 @@ export class BufferedKv implements Kv, Transaction {
   /** Whether there are changes that would not survive the end of the process. */
   get isUnflushed(): boolean {
     return this.#unflushed.size > 0;
+  }
+
+  /** How often a key was changed so far: grows with every change, whatever becomes of it. */
+  get changeCount(): number {
+    return this.#changeCount;
   }
 
   /** Bytes of memory that the collected changes hold, superseded ones included. */
@@ -219,6 +225,7 @@ export class BufferedKv implements Kv, Transaction {
     const name = nameOf(key);
     this.#undo.push({ name, before: this.#changes.get(name) });
     this.#unflushed.add(name);
+    this.#changeCount += 1;
     this.#changes.set(name, this.#arena.add(key, value));
   }
 

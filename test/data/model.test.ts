@@ -21,6 +21,8 @@ const BLOCKS = REGIONS * BLOCKS_PER_REGION;
 /** How often the file is opened, and what happens in between until it is closed and forgotten. */
 const LIVES = 8;
 const STEPS = 400;
+/** The token of a DROP of a file that is used on. */
+const REOPENED = 0xfffe_0000;
 /** What a frame that nobody owns holds. */
 const POISON = -1;
 
@@ -82,6 +84,7 @@ class Model implements Sink {
     else if (drawn < 70) this.#sync();
     else if (drawn < 90) this.#endJob(this.#draws.below(10) > 0 ? 0 : 28);
     else if (drawn < 93) this.#answerQuery();
+    else if (drawn < 94) this.#drop(REOPENED);
   }
 
   #turn(): void {
@@ -172,6 +175,14 @@ class Model implements Sink {
     this.#syncs += 1;
     const word = this.#engine.begin(kind.SYNC, SLOT, 0, 0, 0);
     this.#engine.memory.words[word + descriptor.A] = this.#syncs;
+    this.#engine.handle();
+  }
+
+  /** As when the file is closed; where somebody opens it again before it is forgotten, the tree does not mind. */
+  #drop(token: number): void {
+    this.#engine.open(SLOT, Number.POSITIVE_INFINITY);
+    const word = this.#engine.begin(kind.DROP, SLOT, 0, 0, 0);
+    this.#engine.memory.words[word + descriptor.A] = token;
     this.#engine.handle();
   }
 
@@ -280,6 +291,7 @@ class Model implements Sink {
     } else {
       assert.equal(what, kind.ACK);
       const discard = this.#discards.get(words[base + descriptor.A]);
+      if (words[base + descriptor.A] === REOPENED) return;
       if (discard === undefined) this.#dropped = true;
       else this.#extents = patchExtents(this.#extents, { kind: 'discard', ...discard });
     }
@@ -315,9 +327,7 @@ class Model implements Sink {
     this.#unpack();
     this.#until(() => this.#answered === this.#reads.length, 'every READ is answered');
     this.#dropped = false;
-    const word = this.#engine.begin(kind.DROP, SLOT, 0, 0, 0);
-    this.#engine.memory.words[word + descriptor.A] = NONE;
-    this.#engine.handle();
+    this.#drop(NONE);
     this.#until(() => this.#dropped, 'the inode is forgotten');
     this.#turn();
     assert.equal(this.#syncs, 0, 'every SYNC is answered');

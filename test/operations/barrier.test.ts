@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { OPCODE } from '../../engine/fuse-protocol.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
@@ -16,28 +17,44 @@ import {
 } from '../../engine/layout.ts';
 import { allocateBuffers, SharedMemory } from '../../engine/shared-memory.ts';
 import { Commands } from '../../workers/commands.ts';
+import { HANDLE_WRITE } from '../../workers/tree/file-handle.ts';
 import { TreeWorker } from '../../workers/tree/tree-worker.ts';
 import { file, newFixture } from '../tree/fixture.ts';
 
 /** Bytes of the chunk that each region gets. */
 const CHUNK_BYTES = REGION_BYTES;
+/** Milliseconds between two ticks of the clock. */
+const INTERVAL_MS = 1000;
+
+/** Counts how often it was made durable. */
+class CountedKv extends MemoryKv {
+  syncs = 0;
+
+  override sync(): Promise<void> {
+    this.syncs += 1;
+    return super.sync();
+  }
+}
 
 /** A tree worker whose descriptors a test writes, and whose commands it reads. */
 class Bench {
   readonly memory = new SharedMemory(
     allocateBuffers({ frames: 64, dataWorkers: 1, skip: () => 0 }),
   );
-  readonly kv = new BufferedKv(new MemoryKv());
+  readonly below = new CountedKv();
+  readonly kv = new BufferedKv(this.below);
   readonly tree = newFixture(this.kv).tree;
   /** Tokens of the barriers that were asked for. */
   readonly barriers: number[] = [];
   /** Requests that were answered. */
   readonly answered: number[] = [];
+  /** Tokens of what workers were told and have not acknowledged, by kind. */
+  readonly told = new Map<number, number[]>();
   readonly worker: TreeWorker;
   #commandWords: Uint32Array = new Uint32Array(0);
   #ticket = 0;
 
-  constructor() {
+  constructor(commitIntervalMs = 0) {
     const commands = new Commands(0, TREE_WORKER, {
       attach: (_engine, _worker, view) => {
         this.#commandWords = new Uint32Array(view.buffer);
@@ -53,7 +70,7 @@ class Bench {
       kv: this.kv,
       tree: this.tree,
       ttlMs: 0,
-      commitIntervalMs: 0,
+      commitIntervalMs,
       storeNeedsSync: true,
       statfs: () => assert.fail('nobody asks'),
       wake: () => {},
@@ -107,9 +124,41 @@ class Bench {
     });
   }
 
-  /** The barrier that was asked for last has ended. */
-  pass(): void {
-    const token = this.barriers.at(-1) as number;
+  /** Somebody closes the file. */
+  close(slot: number, request: number): void {
+    const { control, doubles, words } = this.memory;
+    doubles[this.memory.requestWord(request, requestCell.NODE) >>> 1] = 1;
+    words[this.memory.requestWord(request, requestCell.OPCODE)] = OPCODE.RELEASE;
+    words[this.memory.requestWord(request, requestCell.BODY_LENGTH)] = 24;
+    const body = this.memory.bodyByte(request);
+    control.fill(0, body, body + 24);
+    const view = new DataView(control.buffer, control.byteOffset + body);
+    view.setUint32(0, slot, true);
+    view.setUint32(4, HANDLE_WRITE, true);
+    this.turn(kind.REQUEST, NONE, (_, word) => {
+      words[word + descriptor.A] = request;
+    });
+    this.answered.pop();
+  }
+
+  /** All workers acknowledge what they were told of such a kind, the oldest first. */
+  acknowledge(what: number): void {
+    const tokens = this.told.get(what) ?? [];
+    assert.ok(tokens.length > 0, `no worker was told ${what}`);
+    const [first] = tokens;
+    for (const token of tokens.filter((each) => each === first)) {
+      this.turn(kind.ACK, 0, (words, word) => {
+        words[word + descriptor.A] = token;
+      });
+    }
+    this.told.set(
+      what,
+      tokens.filter((each) => each !== first),
+    );
+  }
+
+  /** A barrier that was asked for has ended, the last one unless it is told which. */
+  pass(token = this.barriers.at(-1) as number): void {
     this.turn(kind.SYNCED, 0, (words, word) => {
       words[word + descriptor.A] = token;
     });
@@ -127,18 +176,89 @@ class Bench {
     return found;
   }
 
+  /** As when the clock ticks. */
+  tick(): void {
+    mock.timers.tick(INTERVAL_MS);
+    this.worker.commands.turn(0, 0);
+  }
+
+  #note(words: Uint32Array, at: number): void {
+    const what = words[at + descriptor.KIND];
+    const tokens = this.told.get(what) ?? [];
+    this.told.set(what, [...tokens, words[at + descriptor.A]]);
+  }
+
   #execute(length: number): void {
     const words = this.#commandWords;
     for (let i = 0; i < length; ) {
       const what = words[i];
       if (what === command.SYNC_STORE) this.barriers.push(words[i + 1]);
       if (what === command.REPLY) this.answered.push(words[i + 1]);
-      const arguments_ = { [command.SYNC_STORE]: 1, [command.REPLY]: 4 }[what];
+      if (what === command.PUSH) this.#note(words, i + 1);
+      const lengths = {
+        [command.SYNC_STORE]: 1,
+        [command.REPLY]: 4,
+        [command.PUSH]: descriptor.WORDS,
+      };
+      const arguments_ = lengths[what as keyof typeof lengths];
       assert.ok(arguments_ !== undefined, `command ${what} was not expected`);
       i += 1 + arguments_;
     }
   }
 }
+
+test("the slot of a file that is being committed becomes nobody else's", (context) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  context.after(() => mock.timers.reset());
+  const bench = new Bench(INTERVAL_MS);
+  const first = file(bench.tree, 1, 'first');
+  const slot = bench.open(first, 9);
+  bench.memory.doubles[bench.memory.inodeWord(slot, inode.SIZE) >>> 1] = 2 * REGION_BYTES;
+  bench.memory.words[bench.memory.inodeWord(slot, inode.WRITES)] = 1;
+  bench.extent(slot, 1);
+  bench.close(slot, 8);
+  // What a tick does: closed files are dropped, and everything is committed.
+  bench.tick();
+  bench.acknowledge(kind.DROP);
+  const [drop] = bench.barriers;
+  bench.acknowledge(kind.SETTLE_ALL);
+  bench.pass(drop);
+  const second = file(bench.tree, 1, 'second');
+  bench.open(second, 9);
+  if (bench.barriers.length > 1) bench.pass();
+  const attributes = bench.tree.getattr(first);
+  assert.ok(typeof attributes !== 'number');
+  assert.equal(attributes.size, 2 * REGION_BYTES);
+  assert.deepEqual(bench.stored(first), [1]);
+  // Once nothing is under way, the slot is given back: the next file gets it.
+  bench.tick();
+  bench.acknowledge(kind.DROP);
+  assert.equal(bench.open(file(bench.tree, 1, 'third'), 9), slot);
+  bench.worker.stop();
+});
+
+test('a close of many regions is made durable by the next tick, though it was written back at once', async (context) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  context.after(() => mock.timers.reset());
+  const bench = new Bench(INTERVAL_MS);
+  const slot = bench.open(file(bench.tree, 1, 'large'), 9);
+  const regions = 300;
+  bench.memory.doubles[bench.memory.inodeWord(slot, inode.SIZE) >>> 1] = regions * REGION_BYTES;
+  bench.memory.words[bench.memory.inodeWord(slot, inode.WRITES)] = 1;
+  bench.tick();
+  bench.acknowledge(kind.SETTLE_ALL);
+  await setImmediate();
+  const before = bench.below.syncs;
+  for (let region = 0; region < regions; region++) bench.extent(slot, region);
+  bench.flush(slot, 1);
+  bench.pass();
+  assert.equal(bench.kv.isUnflushed, false, 'nothing was written back: this shows nothing');
+  bench.close(slot, 8);
+  bench.tick();
+  bench.acknowledge(kind.SETTLE_ALL);
+  assert.equal(bench.below.syncs, before + 1);
+  bench.worker.stop();
+});
 
 test('two commits behind one barrier name only chunks that were stored before it', () => {
   const bench = new Bench();

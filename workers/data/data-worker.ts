@@ -8,7 +8,6 @@
  * This file reads descriptors and connects those parts; it does itself what ends content: discards and forgotten
  * inodes. A PIECE, a READ and a chunk settled in place allocate nothing once the worker has seen as many at once.
  */
-import { constants } from 'node:os';
 import { descriptor, kind, REGION_BYTES, TREE_WORKER } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import { type Commands, doubleAt, Message, regionAt, startAt } from '../commands.ts';
@@ -125,7 +124,7 @@ export class DataWorker {
 
   /** The tree worker has told what a region holds, or that it cannot. */
   #loaded(word: number): void {
-    const region = this.#loader.loading(word);
+    const region = this.#loader.answered(word);
     if (region === undefined) return;
     const errno = this.#words[word + descriptor.B];
     if (errno !== 0) return this.#loadFailed(region, errno);
@@ -193,7 +192,10 @@ export class DataWorker {
     list.end();
   }
 
-  /** Nobody has the inode open any more: forget it, but not before its data is stored. */
+  /**
+   * Nobody has the inode open any more: forget it, but not before its data is stored. Where somebody has opened it again
+   * and reads, it stays: the tree will ask once more.
+   */
   #drop(slot: number, token: number, discard: boolean): void {
     const inode = this.#table.inode(slot);
     if (inode === undefined) return this.#acknowledge(token, 0);
@@ -207,11 +209,11 @@ export class DataWorker {
     this.#settler.await(inode.active, true, (errno) => {
       // The inode may have been opened and written again since: that has to be stored first, too.
       if (inode.active.size > 0) return this.#forget(inode, token);
-      for (const region of inode.regions.values()) {
-        region.dropAll(this.#commands);
-        this.#reader.failParked(region, constants.errno.EIO);
+      if (!isRead(inode)) {
+        for (const region of inode.regions.values()) region.dropAll(this.#commands);
+        this.#loader.forget(inode);
+        this.#table.forget(inode);
       }
-      this.#table.forget(inode);
       this.#acknowledge(token, errno);
     });
   }
@@ -231,4 +233,12 @@ export class DataWorker {
     const message = this.#message.begin(kind.ACK, 0, 0, 0).a(token).b(errno);
     this.#commands.push(TREE_WORKER, message.words);
   }
+}
+
+/** Whether READs wait for a region. */
+function isRead(inode: InodeRegions): boolean {
+  for (const region of inode.regions.values()) {
+    if (region.parked !== undefined) return true;
+  }
+  return false;
 }

@@ -4,6 +4,7 @@
  *     EXTENT, INLINE ─► pending of the inode        commit ─┬─────────────────────────► apply ─► done
  *                                                           └► barrier of the store ────┘
  */
+import { MillraceError } from '../../engine/errors.ts';
 import { descriptor, INLINE_BYTES, kind } from '../../engine/layout.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
@@ -76,7 +77,12 @@ export class Commits {
     const open = this.#slots.bySlot(slot);
     if (open === undefined) return;
     open.pending.push({ kind: 'extent', extent });
-    if (open.pending.length === PENDING_MAX) this.#turn.later(() => this.commit(open, () => {}));
+    if (open.pending.length !== PENDING_MAX) return;
+    open.underWay += 1;
+    this.#turn.later(() => {
+      open.underWay -= 1;
+      this.commit(open, () => {});
+    });
   }
 
   /** Adds what the inode's inline cell holds to what is pending; the cell is free again at the return. */
@@ -104,6 +110,7 @@ export class Commits {
     if (!this.#storeNeedsSync || !chunks) {
       return done(this.#apply(open, open.pending.length));
     }
+    open.underWay += 1;
     this.#waiting.push({ open, upTo: 0, done });
     this.#startBarrier();
   }
@@ -116,6 +123,7 @@ export class Commits {
     const token = this.#barriers.open(1, (errno) => {
       this.#barrierRuns = false;
       for (const { open, upTo, done } of commits) {
+        open.underWay -= 1;
         // Two commits of one inode share the changes before the barrier; those behind it wait for the next.
         done(errno || this.#apply(open, Math.max(0, upTo - open.applied)));
       }
@@ -127,6 +135,12 @@ export class Commits {
 
   /** Writes size, mtime and the first pending changes of an inode: 0 or an errno. Within a transaction. */
   #apply(open: OpenInode, count: number): number {
+    if (this.#slots.bySlot(open.slot) !== open) {
+      throw new MillraceError(
+        'INVARIANT',
+        `inode ${open.ino} is committed from a slot that is not its own`,
+      );
+    }
     const writes = this.#slots.writesOf(open.slot);
     if (open.pending.length === 0 && writes === open.committedWrites) return 0;
     const changes = open.pending.splice(0, count);

@@ -118,8 +118,8 @@ export class Forgetting {
     this.#commits.commit(open, (errno) => {
       open.dropping = false;
       if (open.opens !== opens || errno !== 0) return;
-      this.#slots.free(open);
-      if (this.#forgotten.delete(open)) this.#doomed.push(open.ino);
+      if (!this.#slots.free(open)) this.#clock.arm();
+      else if (this.#forgotten.delete(open)) this.#doomed.push(open.ino);
     });
   }
 

@@ -105,7 +105,9 @@ export class Resizing {
   #discard(open: OpenInode, discard: Discard, done: () => void): void {
     // Pending at once, so that nobody is told of the old bytes; and again behind what workers had on its way.
     open.pending.push(discard);
+    open.underWay += 1;
     const token = this.#owners.expect(1, () => {
+      open.underWay -= 1;
       open.pending.push(discard);
       done();
     });

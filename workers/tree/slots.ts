@@ -37,6 +37,8 @@ export interface OpenInode {
   forgotten: boolean;
   /** Workers have been asked to forget it. */
   dropping: boolean;
+  /** Commits and discards of it that are under way: until they have ended its slot must not become another inode's. */
+  underWay: number;
 }
 
 /** How many inodes may be open, and who is told when that is not enough. */
@@ -125,6 +127,7 @@ export class Slots {
       committedBytes: 0,
       forgotten: false,
       dropping: false,
+      underWay: 0,
     };
     this.#byIno.set(open.ino, open);
     this.#bySlot[slot] = open;
@@ -143,13 +146,15 @@ export class Slots {
     return true;
   }
 
-  /** Gives the slot back: workers have forgotten it. */
-  free(open: OpenInode): void {
+  /** Gives the slot back: workers have forgotten it. False: not now, the tree does not have all of the inode yet. */
+  free(open: OpenInode): boolean {
+    if (open.underWay > 0 || this.isDirty(open)) return false;
     this.#closed.delete(open);
     this.#byIno.delete(open.ino);
     this.#bySlot[open.slot] = undefined;
     this.#memory.doubles[this.#memory.inodeWord(open.slot, inode.INO) >>> 1] = 0;
     this.#free.push(open.slot);
+    return true;
   }
 
   bySlot(slot: number): OpenInode | undefined {

@@ -36,6 +36,8 @@ export class Turn {
   #refuses = false;
   #afterCommit: (() => void)[] = [];
   #changes = 0;
+  /** The Kv's count of changes when a turn was counted last. */
+  #noted = 0;
 
   /** `wake` asks for a turn soon. */
   constructor(
@@ -79,7 +81,8 @@ export class Turn {
     } finally {
       this.#isTransacting = false;
     }
-    if (this.#kv.isUnflushed) this.#noteChange();
+    // A transaction that is large is written back at its end, and is not durable for that.
+    if (this.#kv.changeCount !== this.#noted) this.#noteChange();
     if (!this.#mustFlush) return;
     this.#mustFlush = false;
     if (this.flush()) return;
@@ -151,6 +154,7 @@ export class Turn {
 
   /** The tree has changed: it is made durable in a while, if nobody asks for it. */
   #noteChange(): void {
+    this.#noted = this.#kv.changeCount;
     this.#changes += 1;
     if (this.#clock.commits) this.#clock.arm();
   }
