@@ -15,3 +15,9 @@ export const OPEN_FILES_MAX: number = INODE_SLOTS - CLOSED_SLOTS;
 
 /** Handles of control files that are open at once: ENFILE beyond. */
 export const CONTROL_HANDLES_MAX: 4096 = 4096;
+
+/**
+ * Seconds since 1970 that no time reaches, in either direction: the years 1697 to 2242. What the shared memory has room
+ * for; other times become the nearest.
+ */
+export const SECONDS_END: number = 2 ** 33;

@@ -75,10 +75,19 @@ describe('SETATTR', () => {
     const attr = setattr(fixture, ino, {
       valid: FATTR.ATIME | FATTR.MTIME,
       atime: [-2, 999_999_999],
-      mtime: [8_589_934_592, 1],
+      mtime: [8_589_934_591, 1],
     });
     assert.deepEqual(attr.atime, [-2, 999_999_999]);
-    assert.deepEqual(attr.mtime, [8_589_934_592, 1]);
+    assert.deepEqual(attr.mtime, [8_589_934_591, 1]);
+  });
+
+  it('keeps the nearest of a time that is further away than the slot of an open inode can tell', () => {
+    const fixture = new Fixture();
+    const ino = fixture.file('a');
+    const valid = FATTR.ATIME | FATTR.MTIME;
+    const attr = setattr(fixture, ino, { valid, atime: [2 ** 33, 1], mtime: [-(2 ** 33) - 1, 1] });
+    assert.deepEqual(attr.atime, [2 ** 33 - 1, 0]);
+    assert.deepEqual(attr.mtime, [-(2 ** 33), 0]);
   });
 
   it('takes its own clock for UTIME_NOW, and leaves what UTIME_OMIT omits', () => {

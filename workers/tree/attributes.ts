@@ -1,6 +1,7 @@
 /** The operations on attributes: GETATTR, STATX, SETATTR, STATFS. */
 
 import { FATTR, IN_STRUCT_BYTES, SETATTR_AT } from '../../engine/fuse-protocol.ts';
+import { SECONDS_END } from '../../engine/limits.ts';
 import { S_IFDIR, S_IFMT, S_IFREG, S_PERMISSIONS } from '../../engine/tree/mode.ts';
 import type { Attributes, AttributesPatch, Time } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
@@ -118,10 +119,17 @@ function patchTimes(context: Context, body: Uint8Array, patch: AttributesPatch):
     const nanoseconds = u32(body, SETATTR_AT.CTIME_NANOSECONDS);
     patch.ctime = { seconds: i64(body, SETATTR_AT.CTIME), nanoseconds };
   }
-  return isTime(patch.atime) && isTime(patch.mtime) && isTime(patch.ctime) ? 0 : FAILURE.EINVAL;
+  for (const kind of ['atime', 'mtime', 'ctime'] as const) {
+    const time = patch[kind];
+    if (time === undefined) continue;
+    if (time.nanoseconds >= NANOSECONDS_PER_SECOND) return FAILURE.EINVAL;
+    patch[kind] = within(time);
+  }
+  return 0;
 }
 
-function isTime(time: Time | undefined): boolean {
-  if (time === undefined) return true;
-  return Number.isSafeInteger(time.seconds) && time.nanoseconds < NANOSECONDS_PER_SECOND;
+/** The time itself, or the end of the range that it lies beyond, as on other file systems. */
+function within(time: Time): Time {
+  if (time.seconds >= SECONDS_END) return { seconds: SECONDS_END - 1, nanoseconds: 0 };
+  return time.seconds < -SECONDS_END ? { seconds: -SECONDS_END, nanoseconds: 0 } : time;
 }
