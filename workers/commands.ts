@@ -3,11 +3,11 @@ import { COMMAND_WORDS, command, descriptor, OUT_BYTES, REGION_BYTES } from '../
 import { type Native, native, POLL } from '../engine/native.ts';
 import type { Extent } from '../engine/tree/types.ts';
 
-/** Words that a list of sources may have. Memory that no list has ever reached costs nothing. */
+/** Words that a list of sources may have. Memory that no list has reached yet is not there yet. */
 export const LIST_WORDS_MAX = 393_216;
 /** Where a command begins at the latest: one that would begin behind it has those before it executed first. */
 const BEGIN_WORDS = COMMAND_WORDS / 2;
-/** All words of the buffer: room for a command that begins as late as it may, with the longest list. */
+/** Words of the buffer, more than native code asks for: room for a command that begins as late as it may, with the longest list. */
 const BUFFER_WORDS = COMMAND_WORDS + LIST_WORDS_MAX;
 /** Where a SETTLE says how many bytes it has, and a READ whether it is urgent: words from the command's first. */
 const SETTLE_BYTES_AT = 3;

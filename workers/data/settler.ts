@@ -383,7 +383,8 @@ function fitsInline(region: Region): boolean {
  * What is dirty; or everything, when what is stored is inline or in too many extents.
  *
  * Joining waits until it makes them half as many, so that what it writes again is paid for by many settles. However a
- * region came about, after a settle it has at most 2 * STRETCHES_MAX extents, and two for each stretch that was dirty.
+ * region came about, after a settle it has at most 2 * STRETCHES_MAX extents, and one more for each stretch that was
+ * dirty; up to REGION_EXTENTS_MAX and as many where some cannot be read.
  */
 function stretchesToSettle(region: Region, dirty: Stretch[]): Stretch[] {
   if (region.inlineBytes > 0) return region.stretches();
