@@ -124,35 +124,39 @@ for (const [count, bytes] of [
   });
 }
 
-mountTest('many extents take no further holes or copies, and do after a write', async () => {
-  await withMount({}, async (mount) => {
-    const content = await plant(mount, 8300, 100);
-    await mount.remount();
-    const path = join(mount.dir, NAME);
-    const syscalls = new Syscalls();
-    try {
-      await syscalls.ok('open', 'f', path, ['O_RDWR']);
-      const punch = ['fallocate', 'f', 3, REGION_BYTES + 1050, 20] as const;
-      const refused = await syscalls.call(...punch);
-      assert.equal('errno' in refused && refused.errno, 'ENOTSUP', JSON.stringify(refused));
-      await syscalls.ok('open', 'to', join(mount.dir, 'copy'), ['O_RDWR', 'O_CREAT']);
-      const length = content.length - REGION_BYTES;
-      // The kernel copies through memory what may not be shared.
-      await syscalls.ok('copy_file_range', 'f', 'to', length, REGION_BYTES, 0);
-      const copied = readFileSync(join(mount.dir, 'copy'));
-      assert.ok(copied.equals(content.subarray(REGION_BYTES)), 'the copy');
-      const file = await open(path, 'r+');
-      await file.write(Buffer.alloc(20), 0, 20, REGION_BYTES + 1050);
-      await file.datasync();
-      await file.close();
-      content.fill(0, REGION_BYTES + 1050, REGION_BYTES + 1070);
-      await syscalls.ok('fallocate', 'f', 3, REGION_BYTES + 5000, 20);
-      content.fill(0, REGION_BYTES + 5000, REGION_BYTES + 5020);
-    } finally {
-      await syscalls.close();
-    }
-    assertContent(mount, content, 'with its hole');
-    assert.equal(await mount.umount(), 0, mount.stderr());
-    await assertSound(mount);
-  });
-});
+mountTest(
+  'many extents take no further holes or copies, and do after a write',
+  async () => {
+    await withMount({}, async (mount) => {
+      const content = await plant(mount, 8300, 100);
+      await mount.remount();
+      const path = join(mount.dir, NAME);
+      const syscalls = new Syscalls();
+      try {
+        await syscalls.ok('open', 'f', path, ['O_RDWR']);
+        const punch = ['fallocate', 'f', 3, REGION_BYTES + 1050, 20] as const;
+        const refused = await syscalls.call(...punch);
+        assert.equal('errno' in refused && refused.errno, 'ENOTSUP', JSON.stringify(refused));
+        await syscalls.ok('open', 'to', join(mount.dir, 'copy'), ['O_RDWR', 'O_CREAT']);
+        const length = content.length - REGION_BYTES;
+        // The kernel copies through memory what may not be shared.
+        await syscalls.ok('copy_file_range', 'f', 'to', length, REGION_BYTES, 0);
+        const copied = readFileSync(join(mount.dir, 'copy'));
+        assert.ok(copied.equals(content.subarray(REGION_BYTES)), 'the copy');
+        const file = await open(path, 'r+');
+        await file.write(Buffer.alloc(20), 0, 20, REGION_BYTES + 1050);
+        await file.datasync();
+        await file.close();
+        content.fill(0, REGION_BYTES + 1050, REGION_BYTES + 1070);
+        await syscalls.ok('fallocate', 'f', 3, REGION_BYTES + 5000, 20);
+        content.fill(0, REGION_BYTES + 5000, REGION_BYTES + 5020);
+      } finally {
+        await syscalls.close();
+      }
+      assertContent(mount, content, 'with its hole');
+      assert.equal(await mount.umount(), 0, mount.stderr());
+      await assertSound(mount);
+    });
+  },
+  { needs: 'holes' },
+);
