@@ -3,8 +3,12 @@ import { COMMAND_WORDS, command, descriptor, OUT_BYTES, REGION_BYTES } from '../
 import { type Native, native, POLL } from '../engine/native.ts';
 import type { Extent } from '../engine/tree/types.ts';
 
-/** Words that the longest single command may need: a READ or SETTLE with its sources is checked by its writer. */
-const HEADROOM_WORDS = 32768;
+/** Words that a list of sources may have. Memory that no list has reached yet is not there yet. */
+export const LIST_WORDS_MAX = 393_216;
+/** Where a command begins at the latest: one that would begin behind it has those before it executed first. */
+const BEGIN_WORDS = COMMAND_WORDS / 2;
+/** Words of the buffer, more than native code asks for: room for a command that begins as late as it may, with the longest list. */
+const BUFFER_WORDS = COMMAND_WORDS + LIST_WORDS_MAX;
 /** Where a SETTLE says how many bytes it has, and a READ whether it is urgent: words from the command's first. */
 const SETTLE_BYTES_AT = 3;
 const READ_URGENT_AT = 5;
@@ -25,7 +29,7 @@ export class Commands {
   constructor(engine: number, worker: number, addon: Pick<Native, 'attach' | 'poll'> = native()) {
     this.engine = engine;
     this.worker = worker;
-    const buffer = new SharedArrayBuffer(COMMAND_WORDS * 4);
+    const buffer = new SharedArrayBuffer(BUFFER_WORDS * 4);
     this.#words = new Uint32Array(buffer);
     this.out = new Uint8Array(new SharedArrayBuffer(OUT_BYTES));
     addon.attach(engine, worker, new Uint8Array(buffer), this.out);
@@ -64,8 +68,9 @@ export class Commands {
     this.#words[position] = word;
   }
 
-  /** Appends one word. */
+  /** Appends one word. Throws where there is no room: what follows would be lost without a sign. */
   word(word: number): void {
+    if (this.#length >= BUFFER_WORDS) throw new RangeError('a command is longer than its buffer');
     this.#words[this.#length++] = word;
   }
 
@@ -75,7 +80,7 @@ export class Commands {
   }
 
   #begin(operation: number): void {
-    if (this.#length > COMMAND_WORDS - HEADROOM_WORDS) this.turn(0, 0);
+    if (this.#length > BEGIN_WORDS) this.turn(0, 0);
     this.#begun = this.#length;
     this.#words[this.#length++] = operation;
   }

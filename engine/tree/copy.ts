@@ -1,4 +1,5 @@
 import { REGION_BYTES } from '../layout.ts';
+import { REGION_EXTENTS_MAX } from '../limits.ts';
 import { regionAt } from './content.ts';
 import { ERRNO } from './errno.ts';
 import { regionsOf } from './keys.ts';
@@ -20,8 +21,9 @@ export interface CopiedRange {
  * What makes a range of one file the same as a range of another, without a byte being read: the target's range becomes
  * extents of the source's chunks.
  *
- * EOPNOTSUPP where the bytes themselves are in the tree (small files): they must be read and written. EIO when a value
- * is damaged. Cost: the regions of the range that exist.
+ * EOPNOTSUPP where the bytes themselves are in the tree (small files), or where a region would come to have more than
+ * REGION_EXTENTS_MAX extents: they must be read and written. EIO when a value is damaged. Cost: the regions of both ranges
+ * that exist.
  */
 export function copiedContent(session: Session, range: CopiedRange): ContentChange[] | Errno {
   const { source, from, length, to } = range;
@@ -43,7 +45,7 @@ export function copiedContent(session: Session, range: CopiedRange): ContentChan
     return true;
   });
   if (errno !== 0) return errno;
-  if (isInline) return ERRNO.EOPNOTSUPP;
+  if (isInline || isTooMany(session, range.target, changes)) return ERRNO.EOPNOTSUPP;
   const lacks = isDense(inode) && copied < Math.min(end, inode.size) - from;
   return lacks
     ? session.damaged(session.keys.inode(source), 'counts bytes that are not there')
@@ -57,6 +59,22 @@ function keepsInline(session: Session, { target, to, length }: CopiedRange): boo
   if (content === undefined || typeof content === 'number') return false;
   if (!('inline' in content)) return false;
   return to > 0 || length < content.inline.length;
+}
+
+/** Whether a region of the target would come to have too many extents, with all that it has. */
+function isTooMany(session: Session, target: number, changes: readonly ContentChange[]): boolean {
+  const counts = new Map<number, number>();
+  for (const change of changes) {
+    if (change.kind !== 'extent') continue;
+    const index = regionAt(change.extent.offset);
+    counts.set(index, (counts.get(index) ?? 0) + 1);
+  }
+  for (const [index, count] of counts) {
+    const stored = session.getRegion(session.keys.region(target, index));
+    const isList = typeof stored === 'object' && 'extents' in stored;
+    if (count + (isList ? stored.extents.length : 0) >= REGION_EXTENTS_MAX) return true;
+  }
+  return false;
 }
 
 /**

@@ -12,6 +12,7 @@ export type ErrnoName =
   | 'ENOTDIR'
   | 'EISDIR'
   | 'EINVAL'
+  | 'EFBIG'
   | 'ENOSPC'
   | 'EMLINK'
   | 'ERANGE'
@@ -33,6 +34,7 @@ export const ERRNO: Readonly<Record<ErrnoName, number>> = {
   ENOTDIR: errno.ENOTDIR,
   EISDIR: errno.EISDIR,
   EINVAL: errno.EINVAL,
+  EFBIG: errno.EFBIG,
   ENOSPC: errno.ENOSPC,
   EMLINK: errno.EMLINK,
   ERANGE: errno.ERANGE,

@@ -1,4 +1,5 @@
 import { INLINE_BYTES, REGION_BYTES } from '../layout.ts';
+import { REGION_EXTENTS_MAX } from '../limits.ts';
 import { coversTo, isValidExtent, patchExtents, regionAt } from './content.ts';
 import { ERRNO } from './errno.ts';
 import { regionOf, regionsOf } from './keys.ts';
@@ -7,8 +8,16 @@ import type { Inode } from './records.ts';
 import type { Session } from './session.ts';
 import type { ContentChange, Errno, Extent, RegionContent, Result, Time } from './types.ts';
 
+/**
+ * Extents beyond which a record may not grow: sealed, it must fit into what a sealer takes (1 MiB, 48 bytes each). Twice
+ * what anybody should make of a region: it is a bound for what must not happen.
+ */
+const RECORD_EXTENTS_MAX = 2 * REGION_EXTENTS_MAX;
+
 /** A region while changes are applied: extents lie on top of the inline bytes, if there are any. */
 interface Draft {
+  /** Extents that the tree has. */
+  readonly stored: number;
   inline: Uint8Array | undefined;
   extents: Extent[];
 }
@@ -54,7 +63,8 @@ export function loadFile(session: Session, ino: number): Inode | Errno {
  *
  * EINVAL when a change makes no sense: an extent that crosses a region or leaves its chunk, inline
  * bytes beyond INLINE_BYTES, or an extent that would lie beside inline bytes rather than replace
- * them (a region is one or the other; inline zeros may become a hole).
+ * them (a region is one or the other; inline zeros may become a hole). EFBIG when a region would
+ * come to have more extents than a record may. Nothing is changed then.
  */
 export function applyContent(
   session: Session,
@@ -115,14 +125,17 @@ class Drafts {
       else this.#draft(0);
     }
     // No copy: what is put is copied, and what trims makes new bytes.
-    this.#regions.set(0, { inline: change.bytes, extents: [] });
+    this.#regions.set(0, { stored: 0, inline: change.bytes, extents: [] });
     return 0;
   }
 
-  /** Makes each region one thing, inline or extents; EINVAL where it would have to be both. */
+  /** Makes each region one thing, inline or extents; EINVAL where it would have to be both, EFBIG where it is too much. */
   settle(): Errno {
     for (const [index, draft] of this.#regions) {
-      if (draft?.inline === undefined || draft.extents.length === 0) continue;
+      if (draft === undefined || draft.extents.length === 0) continue;
+      const { length } = draft.extents;
+      if (length > RECORD_EXTENTS_MAX && length > draft.stored) return ERRNO.EFBIG;
+      if (draft.inline === undefined) continue;
       if (!isReplaced(draft.inline, draft.extents, index)) return ERRNO.EINVAL;
       draft.inline = undefined;
     }
@@ -221,8 +234,12 @@ class Drafts {
     if (stored !== undefined && 'extents' in stored) this.#session.released += 1;
     const draft: Draft =
       stored !== undefined && 'inline' in stored
-        ? { inline: stored.inline, extents: [] }
-        : { inline: undefined, extents: stored?.extents ?? [] };
+        ? { stored: 0, inline: stored.inline, extents: [] }
+        : {
+            stored: stored?.extents.length ?? 0,
+            inline: undefined,
+            extents: stored?.extents ?? [],
+          };
     this.#regions.set(index, draft);
     return draft;
   }

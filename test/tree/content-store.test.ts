@@ -3,6 +3,7 @@ import { Buffer } from 'node:buffer';
 import { beforeEach, test } from 'node:test';
 import type { Kv } from '../../engine/kv/kv.ts';
 import { REGION_BYTES } from '../../engine/layout.ts';
+import { REGION_EXTENTS_MAX } from '../../engine/limits.ts';
 import { ERRNO } from '../../engine/tree/errno.ts';
 import { KeyMaker } from '../../engine/tree/keys.ts';
 import { ROOT_INO, type Tree } from '../../engine/tree/tree.ts';
@@ -213,4 +214,34 @@ test('what is missing of a file without holes is EIO, not zeros', () => {
       ok(damaged.copiedContent(range) as object);
     }
   }
+});
+
+/** So many extents of a byte each, with a hole behind each. */
+function apart(count: number, chunk: number): ContentChange[] {
+  return Array.from({ length: count }, (_, i) => put(extent(2 * i, 1, chunk)));
+}
+
+test('a region takes no more extents than a record has room for, and keeps what it has', () => {
+  const most = 2 * REGION_EXTENTS_MAX;
+  ok(apply(REGION_BYTES, ...apart(most, 1)) as object);
+  const before = extents(0);
+  assert.equal(before.length, most);
+  assert.equal(apply(REGION_BYTES, put(extent(2 * most, 1, 2))), ERRNO.EFBIG);
+  assert.deepEqual(extents(0), before);
+  // What leaves as many as there were is taken.
+  ok(apply(REGION_BYTES, put(extent(0, 1, 2))) as object);
+  ok(apply(REGION_BYTES, put(extent(0, REGION_BYTES, 3))) as object);
+  assert.equal(extents(0).length, 1);
+});
+
+test('a copy that would leave too many extents in a region is refused', () => {
+  const half = REGION_EXTENTS_MAX / 2;
+  ok(apply(REGION_BYTES, ...apart(half, 1)) as object);
+  const target = file(tree, ROOT_INO, 'target');
+  const range = { source: ino, from: 0, length: 2 * half, target, to: 2 * half };
+  const copied = tree.copiedContent(range);
+  assert.ok(typeof copied !== 'number');
+  assert.equal(copied.length, 1 + half);
+  ok(tree.applyContent(target, apart(half, 2), { size: REGION_BYTES, mtime: T0 }));
+  assert.equal(tree.copiedContent(range), ERRNO.EOPNOTSUPP);
 });

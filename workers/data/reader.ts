@@ -112,8 +112,11 @@ export class Reader {
 
   /** The range lies in more pieces than a command can name: once they are stored, it lies in a few extents. */
   #readLater(region: Region, read: ParkedRead): void {
+    const { count } = region.pieces;
     region.dropClean(this.#commands);
-    if (region.failures > 0) return this.#fail(read, constants.errno.EIO);
+    if (region.isSettled && region.pieces.count < count) return this.#answer(region, read);
+    // Where nothing is dirty no settle comes that would help.
+    if (region.failures > 0 || region.isSettled) return this.#fail(read, constants.errno.EIO);
     park(region, read);
     this.#settle(region);
   }

@@ -30,6 +30,8 @@ export interface Frames {
   hold(frame: number): void;
 }
 
+/** Extents beyond which a region's are joined. */
+export const EXTENTS_KEPT = 64;
 /** Extents of a region that is one hole. */
 const NO_EXTENTS: readonly Extent[] = [];
 
@@ -59,6 +61,8 @@ export class Region {
   /** Settles that have ended, well or not. */
   settles = 0;
   failures = 0;
+  /** Extents beyond which they are joined: EXTENTS_KEPT, or more where some could not be read. */
+  joinsAt: number = EXTENTS_KEPT;
   /** When a failed settle is tried again, in milliseconds of performance.now(); 0: no failure. */
   retryAt = 0;
   waiters: Waiting[] = [];
@@ -88,6 +92,7 @@ export class Region {
     this.settleWhenLoaded = false;
     this.settles = 0;
     this.failures = 0;
+    this.joinsAt = EXTENTS_KEPT;
     this.retryAt = 0;
   }
 
@@ -322,7 +327,7 @@ export class Region {
 
   /**
    * Collects where the bytes of a range come from, as far as the list has room, and yields where that ends.
-   * `knows` must hold. The end is `end`, or the end of a piece.
+   * `knows` must hold. The end is `end`, or the end of a piece or an extent.
    */
   sources(start: number, end: number, list: SourceList): number {
     const { pieces } = this;
@@ -331,19 +336,19 @@ export class Region {
       const piece = pieces.at(i);
       if (piece.start >= end) break;
       if (piece.start > at) {
-        this.#storedSources(at, piece.start, list);
-        at = piece.start;
+        at = this.#storedSources(at, piece.start, list);
+        if (list.isFull) return at;
       }
       const to = Math.min(piece.end, end);
       list.frame(piece.frame, piece.at + at - piece.start, to - at);
       at = to;
       if (list.isFull) return at;
     }
-    if (at < end) this.#storedSources(at, end, list);
-    return end;
+    return at < end ? this.#storedSources(at, end, list) : end;
   }
 
-  #storedSources(start: number, end: number, list: SourceList): void {
+  /** The same below the pieces. */
+  #storedSources(start: number, end: number, list: SourceList): number {
     let at = start;
     if (this.inlineBytes > at) {
       const to = Math.min(this.inlineBytes, end);
@@ -363,8 +368,10 @@ export class Region {
       const to = Math.min(behind, end);
       list.chunk(extent.id, extent.chunkOffset + at - first, to - at);
       at = to;
+      if (list.isFull) return at;
     }
     if (at < end) list.zero(end - at);
+    return end;
   }
 
   /** The end of what is known to be in the region, in bytes from its start. */

@@ -23,6 +23,8 @@ export class SettleJob {
   ranges: readonly Range[] = WHOLE_REGION;
   /** What was to be stored did not fit into one job: another one must follow. */
   isCut = false;
+  /** Stored content is stored again with what is dirty. */
+  joins = false;
   /** Pieces whose frames are sealed in place; they are unreadable until the job is done. */
   inPlace: PieceList | undefined;
   /** Frames of pieces that were dropped while the job may still read them. */
@@ -87,6 +89,7 @@ export class SettleJobs {
     job.isRunning = false;
     job.ranges = WHOLE_REGION;
     job.isCut = false;
+    job.joins = false;
     if (job.deferred.length > 0) job.deferred.length = 0;
     job.nextIdle = this.#idle;
     this.#idle = job;

@@ -7,6 +7,7 @@
  *     settle ──► in place | copy ──► (mover) ──► SETTLED ──► stored | failed ──► ended: waiters, READs, the next settle
  *           └──► inline ──► (tree worker) ─────────────────────────────────────► ended
  */
+import { constants } from 'node:os';
 import {
   CHUNK_ID_BYTES,
   descriptor,
@@ -17,13 +18,14 @@ import {
   TREE_WORKER,
   WORD_BYTES,
 } from '../../engine/layout.ts';
+import { REGION_EXTENTS_MAX } from '../../engine/limits.ts';
 import type { SharedMemory } from '../../engine/shared-memory.ts';
 import type { Extent } from '../../engine/tree/types.ts';
 import { type Commands, Message } from '../commands.ts';
 import type { LinkedList } from './links.ts';
 import type { Loader } from './loader.ts';
 import { PIECE } from './pieces.ts';
-import type { Region, Stretch } from './region.ts';
+import { EXTENTS_KEPT, type Region, type Stretch } from './region.ts';
 import type { RegionTable } from './region-table.ts';
 import { type Range, type SettleJob, SettleJobs, WHOLE_REGION } from './settle-job.ts';
 import { PIECES_LISTED, SourceList } from './source-list.ts';
@@ -32,10 +34,8 @@ import { newWaiter, release, type Waiter } from './waiter.ts';
 
 /** A region in more pieces than this is settled from a copy, part by part: a list of sources names no more. */
 const PIECES_MAX = PIECES_LISTED;
-/** A region in more extents than this is rewritten as one extent per stretch. */
-const EXTENTS_MAX = 64;
-/** A region in more extents than this is rewritten as one, its holes filled with zeros. */
-const EXTENTS_DENSE = 512;
+/** A region with more stretches of content than this is rewritten as one, its holes filled with zeros. */
+const STRETCHES_MAX = 512;
 /** First wait before a failed settle is tried again, and the longest, in milliseconds. */
 const RETRY_MS = 50;
 const RETRY_MS_MAX = 2000;
@@ -86,9 +86,8 @@ export class Settler {
   settle(region: Region): void {
     if (region.job !== undefined || region.dirtyBytes === 0) return;
     if (region.isFull && region.pieces.count <= PIECES_MAX) return this.#settleInPlace(region);
-    // Region 0 may be inline, and many extents want to be joined: both need to know what is stored.
-    const mustKnow = region.index === 0 || region.pieces.count > EXTENTS_MAX;
-    if (mustKnow && region.extents === undefined) {
+    // Region 0 may be inline, and extents are joined when there are many: who adds one must know what is stored.
+    if (region.extents === undefined) {
       region.settleWhenLoaded = true;
       return this.#loader.load(region);
     }
@@ -119,9 +118,11 @@ export class Settler {
 
   /** A part of the region lies in frames: a copy of what is dirty becomes a chunk. */
   #settleCopy(region: Region): void {
-    const stretches = stretchesToSettle(region);
+    const dirty = region.dirtyStretches();
+    const stretches = stretchesToSettle(region, dirty);
     const ranges: Range[] = [];
     const job = this.#begin(region);
+    job.joins = stretches !== dirty;
     this.#commands.settle(job.number, false, 0);
     const list = this.#list.begin();
     for (const { start, end } of stretches) {
@@ -194,7 +195,7 @@ export class Settler {
   settled(word: number): void {
     const job = this.#jobs.get(this.#words[word + descriptor.A]);
     const errno = this.#words[word + descriptor.B];
-    const { region, inPlace } = job;
+    const { region, inPlace, joins } = job;
     region.job = undefined;
     if (errno === 0) this.#stored(job, word + descriptor.PAYLOAD);
     else this.#failed(job);
@@ -202,13 +203,27 @@ export class Settler {
     job.inPlace = undefined;
     for (let i = 0; i < job.deferred.length; i++) this.#commands.free(job.deferred[i]);
     this.#jobs.end(job);
+    if (joins && errno === constants.errno.EIO && this.#settleApart(region)) return;
     this.#end(region, errno);
+  }
+
+  /**
+   * What is stored could perhaps not be read, so that it was not joined with what is dirty: has the dirty part stored
+   * alone, and does not try the other again before the region has twice as many extents. False: it must be joined.
+   */
+  #settleApart(region: Region): boolean {
+    const stored = region.extents?.length ?? 0;
+    if (stored >= REGION_EXTENTS_MAX || region.inlineBytes > 0) return false;
+    region.joinsAt = Math.min(Math.max(region.joinsAt, 2 * stored), REGION_EXTENTS_MAX);
+    this.settle(region);
+    return region.job !== undefined;
   }
 
   /** The chunk is in the store; its id lies in the word `idWord` and those behind it. */
   #stored(job: SettleJob, idWord: number): void {
     const { region } = job;
     region.failures = 0;
+    if (job.joins) region.joinsAt = EXTENTS_KEPT;
     if (job.ranges === WHOLE_REGION && !region.loading) {
       this.#tell(region, region.becomesChunk(this.#words, idWord));
     } else {
@@ -364,15 +379,23 @@ function fitsInline(region: Region): boolean {
   return region.index === 0 && stored === 0 && region.contentEnd <= INLINE_BYTES;
 }
 
-/** What is dirty; or everything, when what is stored is inline or in too many extents. */
-function stretchesToSettle(region: Region): Stretch[] {
+/**
+ * What is dirty; or everything, when what is stored is inline or in too many extents.
+ *
+ * Joining waits until it makes them half as many, so that what it writes again is paid for by many settles. However a
+ * region came about, after a settle it has at most 2 * STRETCHES_MAX extents, and one more for each stretch that was
+ * dirty; up to REGION_EXTENTS_MAX and as many where some cannot be read.
+ */
+function stretchesToSettle(region: Region, dirty: Stretch[]): Stretch[] {
   if (region.inlineBytes > 0) return region.stretches();
-  const dirty = region.dirtyStretches();
+  const stored = region.extents?.length ?? 0;
   // After a failure only what is new is tried: what is stored already may be what cannot be read.
-  if (region.extents === undefined || region.failures > 0) return dirty;
-  const extents = region.extents.length + dirty.length;
-  if (extents > EXTENTS_DENSE) return [{ start: 0, end: region.contentEnd }];
-  return extents > EXTENTS_MAX ? region.stretches() : dirty;
+  if (region.failures > 0 && stored < REGION_EXTENTS_MAX) return dirty;
+  const extents = stored + dirty.length;
+  if (extents <= region.joinsAt) return dirty;
+  const stretches = region.stretches();
+  if (stretches.length > STRETCHES_MAX) return [{ start: 0, end: region.contentEnd }];
+  return extents > 2 * stretches.length ? stretches : dirty;
 }
 
 /** Keeps the frames of all pieces in these ranges, clean ones too, for as long as the job may read them. */

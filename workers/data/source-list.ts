@@ -1,16 +1,17 @@
 /** Where the bytes of a READ, SETTLE or INLINE come from. */
 import { CHUNK_ID_BYTES, source, WORD_BYTES } from '../../engine/layout.ts';
-import type { Commands } from '../commands.ts';
+import { type Commands, LIST_WORDS_MAX } from '../commands.ts';
 
 /** Pieces that a list has room for: as many as blocks of 4 KiB make a region. */
 export const PIECES_LISTED = 1024;
-/**
- * Words from which on a list is full. Commands keeps room for more: the extents of one region, each with a hole before
- * it (13 words), may come on top. A region has fewer than EXTENTS_DENSE (512) before a settle, and one settle adds at
- * most a list's worth of pieces.
- */
-const LIST_WORDS = PIECES_LISTED * 4;
 const ID_WORDS = CHUNK_ID_BYTES / WORD_BYTES;
+/** Words of an extent with a hole before it: what is added before anybody asks whether the list is full. */
+const STEP_WORDS = 2 + 3 + ID_WORDS;
+/**
+ * Words from which on a list is full, whatever it names. With every piece that it has room for, that is some 28,000
+ * extents with as many holes: more than a region can have, whichever version has written it (REGION_EXTENTS_MAX).
+ */
+const LIST_WORDS = LIST_WORDS_MAX - STEP_WORDS;
 
 /**
  * Writes the sources of a command behind it: between `begin` and `end` nobody else may write commands.
@@ -19,6 +20,8 @@ const ID_WORDS = CHUNK_ID_BYTES / WORD_BYTES;
 export class SourceList {
   readonly #commands: Commands;
   #first = 0;
+  /** Pieces in the list. */
+  #pieces = 0;
   /** Sources in the list. */
   count = 0;
   /** Bytes that they yield. */
@@ -33,6 +36,7 @@ export class SourceList {
   /** Begins the list of the command that was written last. */
   begin(): this {
     this.#first = this.#commands.position;
+    this.#pieces = 0;
     this.count = 0;
     this.bytes = 0;
     this.inMemory = false;
@@ -44,9 +48,9 @@ export class SourceList {
     this.#commands.patch(this.#first - 1, this.count);
   }
 
-  /** Whether the list has room for no further source. */
+  /** Whether the list has room for no further source: it names as many pieces as it may, or is too long. */
   get isFull(): boolean {
-    return this.#commands.position - this.#first >= LIST_WORDS;
+    return this.#pieces >= PIECES_LISTED || this.#commands.position - this.#first >= LIST_WORDS;
   }
 
   #add(bytes: number): void {
@@ -55,6 +59,7 @@ export class SourceList {
   }
 
   frame(frame: number, offset: number, bytes: number): void {
+    this.#pieces += 1;
     this.#commands.word(source.FRAME);
     this.#commands.word(frame);
     this.#commands.word(offset);

@@ -111,10 +111,7 @@ export class Durability {
       if (result === 0) this.#slots.settled(open);
       if (opcode === OPCODE.LSEEK && result === 0) this.#listeners.seek(request);
       else if (isSync && result === 0) this.#syncThen((late) => turn.reply(request, late));
-      else {
-        turn.guardNextReply();
-        turn.reply(request, result);
-      }
+      else turn.finishFlushed(request, -result);
     });
   }
 

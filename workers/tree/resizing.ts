@@ -1,6 +1,7 @@
 /** Changes sizes and makes holes: truncate, fallocate. Data workers discard first, then the tree learns of it. */
 import { constants } from 'node:os';
-import { kind } from '../../engine/layout.ts';
+import { kind, REGION_BYTES } from '../../engine/layout.ts';
+import { REGION_EXTENTS_MAX } from '../../engine/limits.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
 import type { AttributesPatch, ContentChange } from '../../engine/tree/types.ts';
 import { Message } from '../commands.ts';
@@ -75,6 +76,10 @@ export class Resizing {
     const size = this.#slots.sizeOf(open.slot);
     const grows = !keepsSize && offset + length > size;
     if (!discards && !grows) return 0;
+    // More holes than a list of extents should have: zeros can be written, and then it becomes shorter.
+    if (discards && this.#isCrowded(open, offset, offset + length)) {
+      return -constants.errno.EOPNOTSUPP;
+    }
     const { slot } = request;
     const finish = (): void => {
       if (grows) this.#slots.setSize(open.slot, offset + length);
@@ -85,6 +90,22 @@ export class Resizing {
     if (discards) this.#discard(open, { kind: 'discard', offset, length }, finish);
     else finish();
     return PENDING;
+  }
+
+  /** Whether a region of which the range takes a part has so many extents that no hole may split one more. */
+  #isCrowded(open: OpenInode, offset: number, end: number): boolean {
+    return [offset, end].some((border) => {
+      if (border % REGION_BYTES === 0) return false;
+      const index = Math.floor(border / REGION_BYTES);
+      const stored = this.#tree.region(open.ino, index);
+      let extents = typeof stored === 'object' && 'extents' in stored ? stored.extents.length : 0;
+      for (const change of open.pending) {
+        const isElsewhere =
+          change.kind === 'extent' && Math.floor(change.extent.offset / REGION_BYTES) !== index;
+        if (!isElsewhere) extents += 1;
+      }
+      return extents >= REGION_EXTENTS_MAX;
+    });
   }
 
   /** Commits the new size, changes the other attributes and answers. */

@@ -273,12 +273,13 @@ export class TreeWorker implements ControlHost {
     if (turn.refuses && !READ_ONLY.has(request.opcode) && !isControl(request.node)) {
       return turn.reply(slot, constants.errno.ENOSPC);
     }
-    // Programs publish by rename: like a close, it must survive.
-    if (request.opcode === OPCODE.RENAME || request.opcode === OPCODE.RENAME2) {
-      turn.flushAtEnd();
-      turn.guardNextReply();
+    const outcome = this.#operations.handle(request, turn.answer());
+    if (request.opcode !== OPCODE.RENAME && request.opcode !== OPCODE.RENAME2) {
+      return turn.finish(slot, outcome);
     }
-    turn.finish(slot, this.#operations.handle(request, turn.answer()));
+    // Programs publish by rename: like a close, it must survive.
+    turn.flushAtEnd();
+    turn.finishFlushed(slot, outcome);
   }
 
   /** What was written is in the tree: it knows where the holes are. */

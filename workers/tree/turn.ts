@@ -2,9 +2,10 @@
  * What one turn of the tree worker collects, and what becomes of it when its transaction ends.
  *
  *     begin ─► answer, finish, reply … ─► the transaction ─► flush, where something must survive ─► end: afterCommit
- *                                                                  └─► refused: guarded replies become EIO
+ *                                                                  └─► refused: held replies become EIO
  *
- * Answers are written into the out buffer and as commands; both leave with the next `poll`, after the end of the turn.
+ * Answers are written into the out buffer and as commands; both leave with the next `poll`, after the end of the turn, or
+ * earlier where commands become many. What must not leave before the flush becomes a command after it.
  */
 import { constants } from 'node:os';
 import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
@@ -17,8 +18,15 @@ import { type Outcome, PENDING } from './request.ts';
 
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
-/** Where a REPLY has its errno: words from the command's first. */
-const REPLY_ERRNO_AT = 2;
+
+/** A reply that is sent when what it tells of is flushed. */
+interface HeldReply {
+  readonly request: number;
+  readonly errno: number;
+  /** Where its data lies in the out buffer. */
+  readonly offset: number;
+  readonly bytes: number;
+}
 
 /** The turn that is taken now, or was taken last. Threads: the tree worker's own. */
 export class Turn {
@@ -29,8 +37,8 @@ export class Turn {
   readonly #wake: () => void;
   readonly #answer: Answer;
   #outUsed = 0;
-  /** Where the errnos of guarded replies lie among the commands. */
-  #guarded: number[] = [];
+  /** Replies of this turn that wait for its flush. No command may name them before: it could be executed any time. */
+  #held: HeldReply[] = [];
   #mustFlush = false;
   #isTransacting = false;
   #refuses = false;
@@ -57,7 +65,6 @@ export class Turn {
   /** Starts a turn: the answers of the last one have left. */
   begin(): void {
     this.#outUsed = 0;
-    this.#guarded.length = 0;
     this.#afterCommit = [];
     // While the Kv cannot be written, nothing may be added to what it holds back (invariant 5).
     this.#refuses = this.#kv.isFailing && !this.flush();
@@ -83,10 +90,17 @@ export class Turn {
     }
     // A transaction that is large is written back at its end, and is not durable for that.
     if (this.#kv.changeCount !== this.#noted) this.#noteChange();
-    if (!this.#mustFlush) return;
+    const isKept = !this.#mustFlush || this.flush();
     this.#mustFlush = false;
-    if (this.flush()) return;
-    for (const position of this.#guarded) this.#commands.patch(position, constants.errno.EIO);
+    this.#sendHeld(isKept ? 0 : constants.errno.EIO);
+  }
+
+  #sendHeld(failed: number): void {
+    if (this.#held.length === 0) return;
+    for (const { request, errno, offset, bytes } of this.#held) {
+      this.#commands.reply(request, failed || errno, offset, bytes);
+    }
+    this.#held = [];
   }
 
   get isTransacting(): boolean {
@@ -101,7 +115,6 @@ export class Turn {
   /** Runs `task` as a turn without descriptors. Must not be called within a turn. */
   runAlone(task: () => void): void {
     // Answers of the last turn may not be sent yet: the out buffer is left as it is.
-    this.#guarded.length = 0;
     this.#afterCommit = [];
     this.transact(task);
     this.end();
@@ -125,11 +138,6 @@ export class Turn {
   /** What this turn changes must survive the end of the process: it is flushed before answers are sent. */
   flushAtEnd(): void {
     this.#mustFlush = true;
-  }
-
-  /** The reply that is written next becomes EIO when the turn must be flushed and cannot. */
-  guardNextReply(): void {
-    this.#guarded.push(this.#commands.position + REPLY_ERRNO_AT);
   }
 
   /** Makes all changes of the tree so far survive the end of the process. False: the store refuses; they are kept. */
@@ -172,6 +180,15 @@ export class Turn {
     if (outcome < 0) return this.reply(request, -outcome);
     this.#commands.reply(request, 0, outcome > 0 ? this.#outUsed : 0, outcome);
     this.#outUsed += Math.ceil(outcome / 8) * 8;
+  }
+
+  /** The same, but once the turn is flushed; with EIO where it must be and cannot. */
+  finishFlushed(request: number, outcome: Outcome): void {
+    if (!this.#isTransacting) return this.finish(request, outcome);
+    if (outcome === PENDING) return;
+    const [errno, bytes] = outcome < 0 ? [-outcome, 0] : [0, outcome];
+    this.#held.push({ request, errno, offset: bytes > 0 ? this.#outUsed : 0, bytes });
+    this.#outUsed += Math.ceil(bytes / 8) * 8;
   }
 
   /** Answers a request with an errno, or 0 and no data; outside of a turn as well, as when a sync has ended. */
