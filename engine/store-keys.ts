@@ -73,7 +73,7 @@ export interface Rewritten extends ResealReport {
 export async function rotateKey(options: RotationOptions): Promise<RotationReport> {
   const { store, journals, newKeyFile, rewrite } = options;
   let { keyFile } = options;
-  if (rewrite) await requireNoJournal(store, journals);
+  if (rewrite) await requireNoJournal(store, journals, ['waiting', 'aside']);
   let rotated = false;
   if (newKeyFile !== undefined) {
     if (!(await isRotatedTo(store, options))) {
@@ -119,6 +119,8 @@ async function startEpoch(
 ): Promise<void> {
   makeNewKey();
   const { uuid, epoch, keyCheck, rotations = [] } = superblock;
+  const newKeyCheck = keyCheckOf(newKeyFile);
+  if (rotations.some((old) => old.keyCheck === newKeyCheck)) throw keyReused(newKeyFile);
   const keyRing = sealedRing(superblock, { keyFile, newKeyFile });
   const ended = new Date().toISOString();
   await replaceSuperblock(store, {
@@ -127,7 +129,7 @@ async function startEpoch(
     version: VERSION,
     uuid,
     epoch: epoch + 1,
-    keyCheck: keyCheckOf(newKeyFile),
+    keyCheck: newKeyCheck,
     keyRing: keyRing.toString('hex'),
     rotations: [...rotations, { epoch, keyCheck, ended }],
   });
@@ -141,19 +143,22 @@ function sealedRing(
     return native().rotateKey(keyFile, keyRingOf(superblock), superblock.uuid, newKeyFile);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    if (reason === 'key reused') {
-      const what = `the key in ${newKeyFile} is, or was, a key of this store`;
-      throw new MillraceError('KEY_WRONG', what, {
-        hint: 'Name a file that does not exist yet with --new-key-file: a new key is made there.',
-        cause,
-      });
-    }
+    if (reason === 'key reused') throw keyReused(newKeyFile, cause);
     if (reason !== 'too many epochs') throw cause;
     throw new MillraceError('LIMIT', 'the store has objects of as many epochs as it can', {
       hint: 'Run `millrace key rotate --rewrite` first; it forgets the earlier keys.',
       cause,
     });
   }
+}
+
+/** Whoever had a key that was given up would read again what is sealed under it from now on. */
+function keyReused(newKeyFile: string, cause?: unknown): MillraceError {
+  const what = `the key in ${newKeyFile} is, or was, a key of this store`;
+  return new MillraceError('KEY_WRONG', what, {
+    hint: 'Name a file that does not exist yet with --new-key-file: a new key is made there.',
+    cause,
+  });
 }
 
 /** Seals anew what earlier keys have sealed, and then takes these off the ring. */

@@ -2,7 +2,7 @@
 import type { RecoverOutcome, RecoverTask, UpkeepFailure } from '../workers/task.ts';
 import { MillraceError } from './errors.ts';
 import { journalTask } from './journal/owner.ts';
-import { listJournals } from './journal/places.ts';
+import { type JournalState, listJournals } from './journal/places.ts';
 import { readSuperblock } from './store/superblock.ts';
 import { onUnmountedStore, requireTree, type StoreAndKey, treeRefused } from './unmounted-store.ts';
 
@@ -33,13 +33,25 @@ export async function recoverStore(options: RecoveryOptions): Promise<RecoverOut
 }
 
 /**
- * Throws where a journal waits for a store: whoever changes records or keys would make it fit no
- * more.
+ * Throws where a journal of a store is in one of these states: whoever changes records would make one that waits fit no
+ * more, and whoever forgets keys could open none.
  */
-export async function requireNoJournal(store: string, journals: string): Promise<void> {
+export async function requireNoJournal(
+  store: string,
+  journals: string,
+  states: readonly JournalState[] = ['waiting'],
+): Promise<void> {
   const { directory } = journalTask(journals, await readSuperblock(store));
-  const waiting = listJournals(directory).find(({ state }) => state === 'waiting');
-  if (waiting !== undefined) throw journalWaits(waiting.file);
+  const found = listJournals(directory).find(({ state }) => states.includes(state));
+  if (found?.state === 'aside') throw journalIsAside(found.file);
+  if (found !== undefined) throw journalWaits(found.file);
+}
+
+function journalIsAside(file: string): MillraceError {
+  const message = `a recovery journal that was put aside is sealed under a key that would be forgotten: ${file}`;
+  return new MillraceError('STORE_BUSY', message, {
+    hint: 'Export it with `millrace recover export`, or take what you need from lost+found, then move it away.',
+  });
 }
 
 /** Why nothing is done to a store. */

@@ -122,7 +122,7 @@ function checkOldKeys({ rotations = [] }: Superblock, files: readonly string[]):
 async function shred({ superblock, run }: OpenStore, options: ShredOptions): Promise<ShredReport> {
   const { store, keyFile, oldKeyFiles, deep, destroy, onProgress } = options;
   const before = treeExists(store) ? await takeCensus({ run }, options) : undefined;
-  requireAllKeys(superblock, before, options);
+  requireAllKeys(superblock, options);
   const ring = keyRingOf(superblock);
   const witness = new (native().KeyWitness)(keyFile, ring, [...oldKeyFiles]);
   try {
@@ -157,19 +157,22 @@ async function takeCensus(
   return outcome;
 }
 
-/** Throws when what is in the store opens with a key that nobody destroys. */
+/**
+ * Throws when what may be in the store opens with a key that nobody destroys. What was removed counts as well: free pages of
+ * the tree keep it, until `--rewrite` makes a new file and takes earlier epochs off the ring.
+ */
 function requireAllKeys(
-  { epoch, rotations = [] }: Superblock,
-  before: CensusOutcome | undefined,
-  { oldKeyFiles, oldKeysGone }: ShredOptions,
+  superblock: Superblock,
+  { keyFile, oldKeyFiles, oldKeysGone }: ShredOptions,
 ): void {
-  if (before === undefined || oldKeysGone) return;
+  if (oldKeysGone) return;
+  const { epoch, rotations = [] } = superblock;
   const given = new Set(oldKeyFiles.map((file) => native().keyCheck(file).toString('hex')));
-  const inUse = new Set([...before.chunks.epochs, ...before.values].map((each) => each.epoch));
+  const inUse = new Set(native().keyEpochs(keyFile, keyRingOf(superblock)));
   const left = rotations.filter((old) => inUse.has(old.epoch) && !given.has(old.keyCheck));
   if (left.length === 0) return;
   const epochs = left.map((old) => old.epoch).join(', ');
-  const what = `what is sealed in epoch ${epochs} opens with the key of that time, not of ${epoch}`;
+  const what = `what is, or was, sealed in epoch ${epochs} opens with the key of that time, not of ${epoch}`;
   throw new MillraceError('USAGE', what, {
     hint:
       'Name the files of these keys with --old-key-file, to have them destroyed as well; where ' +

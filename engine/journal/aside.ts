@@ -72,6 +72,11 @@ function directoryIn(
   throw cannot(displayName(name), made);
 }
 
+/** What follows a name that is taken: the inode's number, which no other file of the journal has. */
+function suffixOf({ ino }: JournaledFile, tried: number): Buffer {
+  return Buffer.from(tried === 1 ? `~${ino}` : `~${ino}~${tried}`);
+}
+
 function putFile(
   tree: Tree,
   directory: number,
@@ -80,7 +85,7 @@ function putFile(
   const wanted = file.names.at(-1) ?? Buffer.from(`#${file.ino}`);
   for (let tried = 0; tried < NAMES_TRIED; tried++) {
     const name =
-      tried === 0 ? wanted : Buffer.concat([wanted.subarray(0, 240), Buffer.from(`~${tried}`)]);
+      tried === 0 ? wanted : Buffer.concat([wanted.subarray(0, 220), suffixOf(file, tried)]);
     const made = tree.create(directory, name, { mode: FILE_MODE, owner });
     if (made === ERRNO.EEXIST) continue;
     if (typeof made === 'number') throw cannot(displayName(name), made);

@@ -49,7 +49,7 @@ function resize(
 ): Inode | number {
   const changes: ContentChange[] =
     size < inode.size ? [{ kind: 'discard', offset: size, length: Infinity }] : [];
-  return applyContent(session, { ino: inode.ino, changes, now }, { size, mtime: now });
+  return applyContent(session, { ino: inode.ino, changes }, { size, mtime: now });
 }
 
 /** Deletes up to 256 keys of an orphan; true when nothing of it is left. */

@@ -2,7 +2,7 @@ import { REGION_BYTES } from '../layout.ts';
 import { REGION_EXTENTS_MAX } from '../limits.ts';
 import { regionAt } from './content.ts';
 import { ERRNO } from './errno.ts';
-import { regionsOf } from './keys.ts';
+import { regionOf, regionsOf } from './keys.ts';
 import { isDense, loadFile } from './regions.ts';
 import type { Session } from './session.ts';
 import type { ContentChange, Errno, Extent } from './types.ts';
@@ -17,26 +17,39 @@ export interface CopiedRange {
   to: number;
 }
 
+/** Changes of one copy, but for those of its first region: with more it is cut, so that nobody waits long for its turn. */
+const CHANGES_MAX = 4096;
+
+/** Changes that make a copy, and the bytes that they copy: fewer than were asked for where there would be too many. */
+export interface CopiedContent {
+  changes: ContentChange[];
+  length: number;
+}
+
 /**
  * What makes a range of one file the same as a range of another, without a byte being read: the target's range becomes
- * extents of the source's chunks.
+ * extents of the source's chunks. A range in very many pieces is cut at a region of the source.
  *
  * EOPNOTSUPP where the bytes themselves are in the tree (small files), or where a region would come to have more than
  * REGION_EXTENTS_MAX extents: they must be read and written. EIO when a value is damaged. Cost: the regions of both ranges
  * that exist.
  */
-export function copiedContent(session: Session, range: CopiedRange): ContentChange[] | Errno {
-  const { source, from, length, to } = range;
+export function copiedContent(session: Session, range: CopiedRange): CopiedContent | Errno {
+  const { source, from, to } = range;
   const inode = loadFile(session, source);
   if (typeof inode === 'number') return inode;
   if (keepsInline(session, range)) return ERRNO.EOPNOTSUPP;
-  const changes: ContentChange[] = [{ kind: 'discard', offset: to, length }];
-  const end = from + length;
+  const changes: ContentChange[] = [];
+  let end = from + range.length;
   const shift = to - from;
   let isInline = false;
   let copied = 0;
   const regions = regionsOf(source, regionAt(from), regionAt(end - 1) + 1);
-  const errno = session.scanRegions(regions, (content) => {
+  const errno = session.scanRegions(regions, (content, key) => {
+    if (changes.length >= CHANGES_MAX) {
+      end = Math.max(from, regionOf(key) * REGION_BYTES);
+      return false;
+    }
     isInline = 'inline' in content;
     if ('inline' in content) return false;
     for (const extent of content.extents) {
@@ -49,7 +62,10 @@ export function copiedContent(session: Session, range: CopiedRange): ContentChan
   const lacks = isDense(inode) && copied < Math.min(end, inode.size) - from;
   return lacks
     ? session.damaged(session.keys.inode(source), 'counts bytes that are not there')
-    : changes;
+    : {
+        changes: [{ kind: 'discard', offset: to, length: end - from }, ...changes],
+        length: end - from,
+      };
 }
 
 /** Whether the target has bytes in the tree that would remain beside extents. */

@@ -6,6 +6,7 @@ import { regionOf, regionsOf } from './keys.ts';
 import { isDirectory, isRegular } from './mode.ts';
 import type { Inode } from './records.ts';
 import type { Session } from './session.ts';
+import { compareTimes } from './time.ts';
 import type { ContentChange, Errno, Extent, RegionContent, Result, Time } from './types.ts';
 
 /**
@@ -68,7 +69,7 @@ export function loadFile(session: Session, ino: number): Inode | Errno {
  */
 export function applyContent(
   session: Session,
-  { ino, changes, now }: { ino: number; changes: readonly ContentChange[]; now: Time },
+  { ino, changes }: { ino: number; changes: readonly ContentChange[] },
   { size, mtime }: ContentUpdate,
 ): Result<Inode> {
   const inode = loadFile(session, ino);
@@ -83,9 +84,18 @@ export function applyContent(
   if (errno !== 0) return errno;
   drafts.write();
   const allocated = drafts.allocated;
-  const changed: Inode = { ...inode, size, allocated, mtime, ctime: now };
+  const changed: Inode = { ...inode, size, allocated, mtime, ctime: changedAt(inode, mtime) };
   session.save(changed);
   return changed;
+}
+
+/**
+ * The ctime behind a change of content at `mtime`: the moment of the change, not of the commit, for programs take a ctime
+ * that moves for a change.
+ */
+function changedAt(inode: Inode, mtime: Time): Time {
+  const isWritten = compareTimes(mtime, inode.mtime) !== 0;
+  return isWritten && compareTimes(mtime, inode.ctime) > 0 ? mtime : inode.ctime;
 }
 
 /** The regions that one call touches, before any of them is written. */

@@ -1,6 +1,6 @@
 import type { Kv } from '../kv/kv.ts';
 import * as attributes from './attributes.ts';
-import { type CopiedRange, copiedContent } from './copy.ts';
+import { type CopiedContent, type CopiedRange, copiedContent } from './copy.ts';
 import { ERRNO } from './errno.ts';
 import { type TreeDigest, TreeHasher } from './hasher.ts';
 import { KeyMaker } from './keys.ts';
@@ -255,12 +255,11 @@ export class Tree {
     changes: readonly ContentChange[],
     update: ContentUpdate,
   ): Result<Attributes> {
-    const now = this.#clock();
-    return this.transact(() => regions.applyContent(this.#session, { ino, changes, now }, update));
+    return this.transact(() => regions.applyContent(this.#session, { ino, changes }, update));
   }
 
   /** The changes that make a range of one file a copy of another's range, sharing its chunks; see copy.ts. */
-  copiedContent(range: CopiedRange): ContentChange[] | Errno {
+  copiedContent(range: CopiedRange): CopiedContent | Errno {
     return copiedContent(this.#session, range);
   }
 

@@ -1,7 +1,15 @@
 /** Keys that are rotated between mounts: what was there stays, and what is killed on the way goes on. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { openChunk, openValue } from '../format/decoder.ts';
 import { Keys } from '../format/keys.ts';
 import { openChunks, openTree, storedObjects, storedValues } from '../format/store-reader.ts';
@@ -271,6 +279,33 @@ mountTest('what does not open is not sealed anew, and no key is forgotten for it
     const again = await mustSucceed(rotate(store, ['--key-file', keys[1]!, '--rewrite']));
     assert.deepEqual(again['epochs'], [2]);
   }),
+);
+
+mountTest(
+  'a key that was forgotten does not come back, nor is one forgotten that a journal needs',
+  () =>
+    withStore(async ({ store, keys: [first, second, third], base }) => {
+      const journals = join(base, 'journals');
+      const aside = join(journals, superblockOf(store).uuid, 'put.aside');
+      mkdirSync(dirname(aside), { recursive: true });
+      writeFileSync(aside, '');
+      const rewrite = ['--rewrite', '--journal-dir', journals];
+      const once = ['--key-file', first, '--new-key-file', second, ...rewrite];
+      await mustFail(
+        rotate(store, once),
+        /put aside is sealed under a key that would be forgotten/,
+      );
+      assert.equal(superblockOf(store).epoch, 1);
+      rmSync(aside);
+      await mustSucceed(rotate(store, once));
+      const twice = ['--key-file', second, '--new-key-file', third, ...rewrite];
+      await mustSucceed(rotate(store, twice));
+      for (const old of [first, second]) {
+        const back = ['--key-file', third, '--new-key-file', old];
+        await mustFail(rotate(store, back), /is, or was, a key of this store/);
+      }
+      assert.equal(superblockOf(store).epoch, 3);
+    }),
 );
 
 mountTest('nothing is rotated that is mounted, under a wrong key, or to a key of before', () =>

@@ -113,6 +113,24 @@ mountTest('a rotated store is shredded with the keys that open what is in it', (
 );
 
 mountTest(
+  'a key that may open anything is asked for, also where nothing in the tree is sealed under it',
+  () =>
+    withStore(async ({ store, keys: [first, second] }) => {
+      await mustSucceed(
+        keyCommand(['rotate', '--key-file', first, '--new-key-file', second], store),
+      );
+      // What is left are chunks of the first epoch, and what free pages hold.
+      rmSync(join(store, 'tree'), { recursive: true });
+      const shred = ['shred', '--yes', '--key-file', second];
+      await mustFail(keyCommand(shred, store), /epoch 1 opens with the key of that time/);
+      assert.ok(existsSync(second));
+      const report = await mustSucceed(keyCommand([...shred, '--old-key-file', first], store));
+      assert.equal(report['proven'], true);
+      assertBuried(store);
+    }),
+);
+
+mountTest(
   'after a rewrite the current key is enough, and before it can be vouched for others',
   () =>
     withStore(async ({ store, keys: [first, second], base }) => {

@@ -24,8 +24,9 @@ class Subject {
     return this.fixture.send(OPCODE.LISTXATTR, words(size, 0), { node: this.node });
   }
 
-  remove(name: string): number {
-    return this.fixture.send(OPCODE.REMOVEXATTR, cstring(name), { node: this.node }).outcome;
+  remove(name: string, uid = 0): number {
+    const from = { node: this.node, uid };
+    return this.fixture.send(OPCODE.REMOVEXATTR, cstring(name), from).outcome;
   }
 }
 
@@ -41,6 +42,28 @@ describe('SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR', () => {
     assert.equal(subject.remove('user.a'), 0);
     assert.equal(subject.get('user.a', 0).outcome, -E.ENODATA);
     assert.equal(subject.remove('user.a'), -E.ENODATA);
+  });
+
+  it('has no attributes but those whose change the kernel checks', () => {
+    const subject = new Subject();
+    const value = Buffer.from('1');
+    for (const prefix of ['user.', 'trusted.', 'security.']) {
+      assert.equal(subject.set(`${prefix}a`, value), 0);
+      assert.equal(subject.remove(`${prefix}a`), 0);
+      assert.equal(subject.set(prefix, value), -E.EINVAL);
+    }
+    for (const name of ['system.a', 'system.posix_acl_access', 'a', 'user', 'users.a']) {
+      assert.equal(subject.set(name, value), -E.EOPNOTSUPP, name);
+      assert.equal(subject.list(100).outcome, 0, name);
+    }
+  });
+
+  it('lets root take away what an earlier version let anybody set', () => {
+    const subject = new Subject();
+    subject.fixture.tree.setxattr(subject.node, Buffer.from('system.a'), Buffer.from('1'), 0);
+    assert.equal(subject.remove('system.a', 1000), -E.EOPNOTSUPP);
+    assert.equal(subject.remove('system.a', 0), 0);
+    assert.equal(subject.list(100).outcome, 0);
   });
 
   it('keeps empty values, whose answer has no bytes', () => {

@@ -234,6 +234,46 @@ test('a region takes no more extents than a record has room for, and keeps what 
   assert.equal(extents(0).length, 1);
 });
 
+test('a copy of very many pieces ends at a region, so that it takes one turn only a moment', () => {
+  const each = 1500;
+  for (let index = 0; index < 5; index++) {
+    const pieces = Array.from({ length: each }, (_, i) =>
+      put(extent(index * REGION_BYTES + 2 * i, 1, 1)),
+    );
+    ok(apply((index + 1) * REGION_BYTES, ...pieces) as object);
+  }
+  const target = file(tree, ROOT_INO, 'target');
+  const to = 8 * REGION_BYTES;
+  const range = { source: ino, from: REGION_BYTES, length: 4 * REGION_BYTES, target, to };
+  const copied = tree.copiedContent(range);
+  assert.ok(typeof copied !== 'number');
+  assert.equal(copied.length, 3 * REGION_BYTES);
+  assert.equal(copied.changes.length, 1 + 3 * each);
+  assert.deepEqual(copied.changes[0], discard(to, 3 * REGION_BYTES));
+  const rest = { ...range, from: 4 * REGION_BYTES, length: REGION_BYTES };
+  const last = tree.copiedContent(rest);
+  assert.ok(typeof last !== 'number');
+  assert.deepEqual([last.length, last.changes.length], [REGION_BYTES, 1 + each]);
+});
+
+test('a commit moves ctime to when the content changed, and not otherwise', () => {
+  const created = ok(tree.getattr(ino)).ctime;
+  const written = { seconds: created.seconds + 5, nanoseconds: 1 };
+  const update = (mtime: typeof written): unknown =>
+    ok(tree.applyContent(ino, [inline('text')], { size: 4, mtime }) as object);
+  update(written);
+  assert.deepEqual(ok(tree.getattr(ino)).ctime, written);
+  // Committed once more, or with a time of before: nothing has happened since.
+  update(written);
+  update({ seconds: 1, nanoseconds: 0 });
+  assert.deepEqual(ok(tree.getattr(ino)).ctime, written);
+  // What utimensat(2) has set is no moment of a change.
+  const far = { seconds: 4_000_000_000, nanoseconds: 0 };
+  const { ctime } = ok(tree.setattr(ino, { mtime: far }));
+  update(far);
+  assert.deepEqual(ok(tree.getattr(ino)).ctime, ctime);
+});
+
 test('a copy that would leave too many extents in a region is refused', () => {
   const half = REGION_EXTENTS_MAX / 2;
   ok(apply(REGION_BYTES, ...apart(half, 1)) as object);
@@ -241,7 +281,7 @@ test('a copy that would leave too many extents in a region is refused', () => {
   const range = { source: ino, from: 0, length: 2 * half, target, to: 2 * half };
   const copied = tree.copiedContent(range);
   assert.ok(typeof copied !== 'number');
-  assert.equal(copied.length, 1 + half);
+  assert.equal(copied.changes.length, 1 + half);
   ok(tree.applyContent(target, apart(half, 2), { size: REGION_BYTES, mtime: T0 }));
   assert.equal(tree.copiedContent(range), ERRNO.EOPNOTSUPP);
 });

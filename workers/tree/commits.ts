@@ -154,7 +154,7 @@ export class Commits {
       for (const change of changes) this.#dropInline(change);
       return 0;
     }
-    open.pending.unshift(...changes);
+    open.pending = [...changes, ...open.pending];
     open.committedWrites = -1;
     return result;
   }

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import type { Tree } from '../../engine/tree/tree.ts';
+import { compareTimes } from '../../engine/tree/time.ts';
 import type { Attributes, Time } from '../../engine/tree/types.ts';
 import type { Answer } from './answer.ts';
 import type { OpenInodes } from './open-inodes.ts';
@@ -45,6 +46,7 @@ type FailureName =
   | 'ENAMETOOLONG'
   | 'ENOENT'
   | 'ENOSYS'
+  | 'EOPNOTSUPP'
   | 'ERANGE'
   | 'ESTALE';
 
@@ -58,6 +60,7 @@ export const FAILURE: Readonly<Record<FailureName, Outcome>> = {
   ENAMETOOLONG: -constants.errno.ENAMETOOLONG,
   ENOENT: -constants.errno.ENOENT,
   ENOSYS: -constants.errno.ENOSYS,
+  EOPNOTSUPP: -constants.errno.EOPNOTSUPP,
   ERANGE: -constants.errno.ERANGE,
   ESTALE: -constants.errno.ESTALE,
 };
@@ -134,11 +137,6 @@ export class Context {
     answer.attributes(this.current(attributes), this.validity);
     return answer.length;
   }
-}
-
-/** Less than, equal to or greater than zero as `a` lies before, at or after `b`. */
-function compareTimes(a: Time, b: Time): number {
-  return a.seconds - b.seconds || a.nanoseconds - b.nanoseconds;
 }
 
 function timeOfMilliseconds(milliseconds: number): Time {

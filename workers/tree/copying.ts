@@ -103,15 +103,15 @@ export class Copying {
   #copyContent(source: OpenInode, target: OpenInode, range: CopiedRange): number {
     const length = Math.min(range.length, this.#slots.sizeOf(source.slot) - range.from);
     if (length <= 0) return 0;
-    const changes = this.#tree.copiedContent({ ...range, length });
-    if (typeof changes === 'number') return -changes;
-    this.#copied(changes);
-    target.pending.push(...changes);
-    const size = Math.max(this.#slots.sizeOf(target.slot), range.to + length);
+    const copied = this.#tree.copiedContent({ ...range, length });
+    if (typeof copied === 'number') return -copied;
+    this.#copied(copied.changes);
+    for (const change of copied.changes) target.pending.push(change);
+    const size = Math.max(this.#slots.sizeOf(target.slot), range.to + copied.length);
     this.#slots.setSize(target.slot, size);
     this.#slots.setMtime(target.slot, systemTime());
     target.committedWrites = -1;
-    return length;
+    return copied.length;
   }
 
   #answerCopied(slot: number, bytes: number): void {

@@ -1,5 +1,5 @@
 /** The operations on extended attributes: SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR. */
-
+import { Buffer } from 'node:buffer';
 import { IN_STRUCT_BYTES } from '../../engine/fuse-protocol.ts';
 import { XATTR } from '../../engine/tree/xattrs.ts';
 import type { Result } from '../../engine/tree/types.ts';
@@ -10,6 +10,11 @@ import { isCapability, noticePrivileges } from './privileges.ts';
 import type { Outcome, Request } from './request.ts';
 
 const FLAGS = XATTR.CREATE | XATTR.REPLACE;
+/**
+ * What names begin with. The kernel checks who may change these; others it leaves to file systems, whoever asks, and
+ * there are none here.
+ */
+const PREFIXES = ['user.', 'trusted.', 'security.'].map((prefix) => Buffer.from(prefix));
 
 /** Sets a value: body is size, flags, name, value. */
 export function setxattr(context: Context, request: Request): Outcome {
@@ -20,6 +25,8 @@ export function setxattr(context: Context, request: Request): Outcome {
   if ((flags & ~FLAGS) !== 0 || flags === FLAGS) return FAILURE.EINVAL;
   const name = xattrName(body, IN_STRUCT_BYTES.SETXATTR);
   if (typeof name === 'number') return -name;
+  const failure = checkPrefix(name);
+  if (failure !== 0) return failure;
   const valueAt = IN_STRUCT_BYTES.SETXATTR + name.length + 1;
   if (valueAt + size > body.length) return FAILURE.EIO;
   const capability = isCapability(name);
@@ -48,7 +55,18 @@ export function listxattr(context: Context, request: Request, answer: Answer): O
 export function removexattr(context: Context, request: Request): Outcome {
   const name = xattrName(request.body, 0);
   if (typeof name === 'number') return -name;
-  return 0 - context.tree.removexattr(request.node, name);
+  // An earlier version let anybody set others: root can take them away.
+  const failure = request.uid === 0 ? 0 : checkPrefix(name);
+  return failure !== 0 ? failure : 0 - context.tree.removexattr(request.node, name);
+}
+
+/** 0, or why there can be no such attribute, as -errno. */
+function checkPrefix(name: Uint8Array): Outcome {
+  const prefix = PREFIXES.find(
+    (each) => name.length >= each.length && each.compare(name, 0, each.length) === 0,
+  );
+  if (prefix === undefined) return FAILURE.EOPNOTSUPP;
+  return name.length === prefix.length ? FAILURE.EINVAL : 0;
 }
 
 /**
