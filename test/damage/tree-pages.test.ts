@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { WRITTEN_POSITION_KEY } from '../../engine/kv/written-position.ts';
 import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import { native } from '../../engine/native.ts';
+import { rebuildTreeFile, removeRebuilt } from '../../engine/tree-rebuild.ts';
 import { openTreeFile, refuseDamaged } from '../../engine/tree-file.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import { Draws, testSeed } from '../support/random.ts';
@@ -27,6 +28,9 @@ const PAGE_BYTES = 4096;
 const HEAD_BYTES = 176;
 /** Where the first page of a long value says how many it has. */
 const PAGES_AT = 20;
+/** Where a page says what it is, and what a branch says. */
+const FLAGS_AT = 18;
+const BRANCH = 1;
 /** A reader that takes longer hangs: it reads each copy in milliseconds. */
 const LIMIT_MS = 240_000;
 
@@ -172,6 +176,30 @@ test('a value that took the place of a longer one in one transaction is whole', 
       return native().surveyPages(flipped).flawed > 0;
     });
     assert.ok(refusals.includes(true));
+  });
+});
+
+test('a repair finds every record below a branch that is damaged, those with pages of their own too', async () => {
+  await inDirectory(async (directory) => {
+    const template = join(directory, 'data.mdb');
+    await plant(template, 300);
+    const records = await recordsOf(template);
+    assert.ok(records.some(({ value }) => value.length > PAGE_BYTES));
+    const file = readFileSync(template);
+    let repaired = 0;
+    for (let page = 2 * PAGE_BYTES; page < file.length; page += PAGE_BYTES) {
+      if (file.readUInt16LE(page + FLAGS_AT) !== BRANCH) continue;
+      const flipped = join(directory, 'flipped.mdb');
+      copyFileSync(template, flipped);
+      // Its own number: nothing that it leads to is believed any more.
+      flipBit(flipped, page, 0);
+      if (native().surveyPages(flipped).flawed === 0) continue;
+      const rebuilt = await rebuildTreeFile(flipped);
+      assert.deepEqual(await recordsOf(rebuilt), records);
+      removeRebuilt(flipped);
+      repaired += 1;
+    }
+    assert.ok(repaired > 0, 'no branch is in use');
   });
 });
 

@@ -443,11 +443,16 @@ impl<'a> Walk<'a> {
                 continue;
             }
             for index in 0..page.nodes().unwrap_or(0) {
-                if let Some(node) = page.node(index, true)
-                    && node.flags == 0
-                    && self.is_key(node.key)
-                {
+                let Some(node) = page.node(index, true) else {
+                    continue;
+                };
+                if node.flags & !BIG_DATA != 0 || !self.is_key(node.key) {
+                    continue;
+                }
+                if node.flags & BIG_DATA == 0 {
                     self.pair(number, node.key, node.data);
+                } else if let Some(value) = self.overflow(number, &node) {
+                    self.pair(number, node.key, &value);
                 }
             }
         }
