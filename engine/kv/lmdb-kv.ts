@@ -33,6 +33,8 @@ const SPARE_BYTES = 8 << 20;
 const AHEAD_BYTES = 8 << 20;
 /** What a transaction changes whose size is not given. */
 const USUAL_SIZE: TransactionSize = { keys: 256, bytes: 2 << 20 };
+/** What a commit changes that should find room before the Kv is not short of it any more. */
+const SMALL_SIZE: TransactionSize = { keys: 64, bytes: 1 << 16 };
 const PAGE_BYTES = 4096;
 /** Pages that a commit copies for one key: those that lead to it, and a neighbour or the half of a leaf that is split. */
 const PATH_PAGES = 5;
@@ -344,7 +346,7 @@ export class LmdbKv implements Kv, Transaction {
   // ---- room ----
 
   get isShort(): boolean {
-    if (this.#isShort) this.#look(this.#fileBytes + mostBytes(USUAL_SIZE, this.#fileBytes));
+    if (this.#isShort) this.#look(this.#fileBytes + mostBytes(SMALL_SIZE, this.#fileBytes));
     return this.#isShort;
   }
 
