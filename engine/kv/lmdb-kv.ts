@@ -35,10 +35,9 @@ const AHEAD_BYTES = 8 << 20;
 const USUAL_SIZE: TransactionSize = { keys: 256, bytes: 2 << 20 };
 /** What a commit changes that should find room before the Kv is not short of it any more. */
 const SMALL_SIZE: TransactionSize = { keys: 64, bytes: 1 << 16 };
-const PAGE_BYTES = 4096;
 /** Pages that a commit copies for one key: those that lead to it, and a neighbour or the half of a leaf that is split. */
 const PATH_PAGES = 5;
-/** Values of more bytes than this have pages of their own. */
+/** Values of more bytes than this may have pages of their own. */
 const LONG_VALUE_BYTES = 2000;
 /** Bytes that the list of free pages has for each page. */
 const LISTED_BYTES = 8;
@@ -147,6 +146,8 @@ export class LmdbKv implements Kv, Transaction {
   /** The data file, open for `#reserve`. */
   readonly #file: number;
   readonly #reserve: LmdbKvOptions['reserve'];
+  /** Known from the first sync on, with which the Kv is opened. */
+  #pageBytes = 0;
   /** So many bytes of the file have their place on the disk. */
   #reservedBytes = 0;
   #isShort = false;
@@ -296,7 +297,8 @@ export class LmdbKv implements Kv, Transaction {
 
   async #save(): Promise<void> {
     const metas = await this.#orNeverAgain(async () => {
-      const found = this.#anchor.readMetas(this.#internals.db.stat().pageSize);
+      this.#pageBytes = this.#internals.db.stat().pageSize;
+      const found = this.#anchor.readMetas(this.#pageBytes);
       pass('tree-sync');
       await flushed(this.#database);
       pass('tree-synced');
@@ -346,7 +348,7 @@ export class LmdbKv implements Kv, Transaction {
   // ---- room ----
 
   get isShort(): boolean {
-    if (this.#isShort) this.#look(this.#fileBytes + mostBytes(SMALL_SIZE, this.#fileBytes));
+    if (this.#isShort) this.#look(this.#needed(SMALL_SIZE));
     return this.#isShort;
   }
 
@@ -361,11 +363,25 @@ export class LmdbKv implements Kv, Transaction {
   /** Sees to it that the next commit finds room; throws STORE_IO where there is none. */
   #setRoomAside(size: TransactionSize): void {
     if (this.#reserve === undefined) return;
-    const bytes = this.#fileBytes;
-    const needed = bytes + mostBytes(size, bytes);
+    const needed = this.#needed(size);
     this.#look(needed);
     const errno = this.#extend(needed);
     if (errno !== 0) throw storeError('commit', getSystemErrorName(-errno));
+  }
+
+  /**
+   * More bytes than the file has behind a commit that finds no free page in it. No page of the file is copied twice.
+   */
+  #needed({ keys, bytes }: TransactionSize): number {
+    const fileBytes = this.#fileBytes;
+    const pageBytes = this.#pageBytes;
+    const filePages = Math.ceil(fileBytes / pageBytes);
+    const paths = Math.min(PATH_PAGES * keys, filePages + 2 * keys);
+    const longValues = Math.min(keys, Math.ceil(bytes / LONG_VALUE_BYTES));
+    const values = Math.ceil(bytes / pageBytes) + longValues;
+    const listed = filePages + 2 * (paths + values);
+    const list = Math.ceil((listed * LISTED_BYTES) / pageBytes) + LIST_PATH_PAGES;
+    return fileBytes + (paths + values + list) * pageBytes;
   }
 
   /** Has more than the first `needed` bytes set aside; says in `isShort` whether that is there. */
@@ -402,20 +418,6 @@ export class LmdbKv implements Kv, Transaction {
     if (this.#depth === 0)
       throw new MillraceError('INVARIANT', 'a change outside of a transaction');
   }
-}
-
-/**
- * More bytes than a commit makes a file of `fileBytes` longer by: it finds no free page in it. No page of the file is
- * copied twice.
- */
-function mostBytes({ keys, bytes }: TransactionSize, fileBytes: number): number {
-  const filePages = Math.ceil(fileBytes / PAGE_BYTES);
-  const paths = Math.min(PATH_PAGES * keys, filePages + 2 * keys);
-  const values =
-    Math.ceil(bytes / PAGE_BYTES) + Math.min(keys, Math.ceil(bytes / LONG_VALUE_BYTES));
-  const listed = filePages + 2 * (paths + values);
-  const list = Math.ceil((listed * LISTED_BYTES) / PAGE_BYTES) + LIST_PATH_PAGES;
-  return (paths + values + list) * PAGE_BYTES;
 }
 
 /** Makes an empty file that is durable before it has its name: a power loss leaves all of it or nothing. */

@@ -29,6 +29,9 @@ const SECRETS: readonly Secret[] = [
   ...spellings('the key', TEST_KEY),
 ];
 
+/** Files that are there before a store is full, and are written to then. */
+const SMALL_FILES = 4000;
+
 /** What the store has before it refuses anything. */
 async function prepare(calls: Syscalls, dir: string): Promise<void> {
   await calls.ok('mkdir', `${dir}/d`);
@@ -345,14 +348,21 @@ mountTest(
           await faulty.calls(async (calls, dir) => {
             await prepare(calls, dir);
             await calls.ok('mkdir', `${dir}/fresh`);
+            await calls.ok('mkdir', `${dir}/small`);
+            await calls.ok('make_files', `${dir}/small`, SMALL_FILES, 1);
             await calls.ok('open', 'f', `${dir}/fresh/${CANARY}`, ['O_RDWR', 'O_CREAT']);
             await calls.ok('write', 'f', { seed: 40, length: 30 * MIB });
             await calls.call('close', 'f');
-            // Until not even the tree takes a change, which has room set aside: those before stay, and are promised
-            // nothing.
+            // Until the tree takes no more names: those before stay, and are promised nothing.
             for (let number = 0; number < 60_000; number += 1) {
               const made = await calls.call('symlink', 'x'.repeat(900), `${dir}/fresh/${number}`);
               if ('errno' in made) break;
+            }
+            // Until it does not even take what is written to files that are there, which uses up the room for removals.
+            for (let number = 0; number < SMALL_FILES; number += 1) {
+              await calls.ok('open', 's', `${dir}/small/file-${number}`, ['O_WRONLY']);
+              await calls.ok('write', 's', { seed: number, length: 4000 });
+              if ('errno' in (await calls.call('close', 's'))) break;
             }
           });
           const tree = await faulty.calls((calls, dir) => calls.ok('tree', dir, true));
