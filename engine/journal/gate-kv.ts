@@ -1,5 +1,5 @@
 import { MillraceError } from '../errors.ts';
-import type { Kv, Snapshot, Transaction } from '../kv/kv.ts';
+import type { Kv, Snapshot, Transaction, TransactionSize } from '../kv/kv.ts';
 import { WriteAheadLog } from '../kv/write-ahead-log.ts';
 
 /** What is to be written under a key; undefined: it is removed. */
@@ -49,8 +49,16 @@ export class GateKv implements Kv {
     return recorded;
   }
 
-  transact<T>(body: (transaction: Transaction) => T): T {
-    if (!this.#isShut) return this.#inner.transact(body);
+  get isShort(): boolean {
+    return !this.#isShut && this.#inner.isShort === true;
+  }
+
+  get wantsSync(): boolean {
+    return !this.#isShut && this.#inner.wantsSync === true;
+  }
+
+  transact<T>(body: (transaction: Transaction) => T, size?: TransactionSize): T {
+    if (!this.#isShut) return this.#inner.transact(body, size);
     const recorded = this.#recorded;
     if (recorded !== undefined) this.#inner.read((snapshot) => body(recorder(snapshot, recorded)));
     throw refused();

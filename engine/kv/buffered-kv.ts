@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
-import type { Kv, Snapshot, Transaction } from './kv.ts';
+import type { Kv, Snapshot, Transaction, TransactionSize } from './kv.ts';
 import type { LogPosition } from './log-segment.ts';
 import type { WriteAheadLog } from './write-ahead-log.ts';
 import { putWrittenPosition, WRITTEN_POSITION_KEY, writtenPosition } from './written-position.ts';
@@ -12,12 +12,16 @@ import { putWrittenPosition, WRITTEN_POSITION_KEY, writtenPosition } from './wri
  * makes those behind it ten times slower.
  */
 const KEYS_MAX = 256;
+/** The same while the Kv below is short of room: what one commit needs must be there. */
+const KEYS_SHORT_MAX = 64;
 /** Bytes that are collected, superseded values included, before they are written back. */
 const BYTES_MAX = 2 << 20;
 /** More collected keys than this are written back before a scan, which would look at all of them. */
 const SCANNED_MAX = 64;
 /** Bytes of one block of the arena; a value of more than a quarter of it gets memory of its own. */
 const BLOCK_BYTES = 1 << 18;
+/** More than the position of the log takes below. */
+const POSITION_BYTES = 64;
 /** Length of a removed key's value. */
 const REMOVED = -1;
 const WRITTEN_POSITION_NAME = Buffer.from(WRITTEN_POSITION_KEY).toString('latin1');
@@ -53,12 +57,14 @@ interface Undo {
  * synced, a sync is a sync of the Kv below.
  *
  * A flush or write-back that fails leaves everything collected, and can be repeated: nothing is
- * lost by an error of the store, and until one succeeds `isFailing` is true.
+ * lost by an error of the store, and until a write-back succeeds `isFailing` is true. Meanwhile a
+ * log that still has room makes a flush, and a sync, succeed: its files have their places on the
+ * disk, so that a full one does not keep anybody from making room.
  *
- * **Bounds:** when 256 keys or 2 MiB are collected, the end of a transaction writes them back; one
- * transaction may be larger. While that fails memory grows with every change: whoever transacts
- * must refuse changes while `isFailing` (see `failure`), and call `flush` to learn whether the
- * store has recovered.
+ * **Bounds:** when 256 keys (64 while the Kv below is short of room) or 2 MiB are collected, the end
+ * of a transaction writes them back; one transaction may be larger. While that fails memory grows
+ * with every change: whoever transacts must refuse changes while `isFailing` (see `failure`), and
+ * call `writeBack` to learn whether the store has recovered.
  *
  * Keys: the one of the bytes 0, "log" belongs to this class; a scan passes it over.
  *
@@ -81,6 +87,8 @@ export class BufferedKv implements Kv, Transaction {
   #isAnchored = false;
   /** Whether a sync of the Kv below runs that nobody waits for. */
   #isAnchoring = false;
+  /** Whether the log has begun another file behind what is not written below yet. */
+  #isBehind = false;
   #closing: Promise<void> | undefined;
 
   /** Over `below`. A log with what an earlier process may have left is for `open`. */
@@ -104,7 +112,7 @@ export class BufferedKv implements Kv, Transaction {
   }
 
   static async #recovered(below: Kv, log: WriteAheadLog): Promise<BufferedKv> {
-    const records = below.transact((transaction) => recover(transaction, log));
+    const records = recover(below, log);
     const kv = new BufferedKv(below, log);
     if (!log.wasLeft) return kv;
     if (records > 0) pass('log-replayed');
@@ -138,12 +146,35 @@ export class BufferedKv implements Kv, Transaction {
     return this.#arena.bytes;
   }
 
-  /** Whether the last flush or write-back failed: what was collected may lie in memory only. */
+  /** Whether so much is collected that the end of a transaction writes it back. */
+  get isFull(): boolean {
+    const keys = this.#below.isShort === true ? KEYS_SHORT_MAX : KEYS_MAX;
+    return this.#changes.size >= keys || this.#arena.bytes >= BYTES_MAX;
+  }
+
+  get isShort(): boolean {
+    return this.#below.isShort === true;
+  }
+
+  get wantsSync(): boolean {
+    return this.#below.wantsSync === true;
+  }
+
+  /** Syncs the Kv below as it is, so that it can use again what commits have freed. What fails fails again for who asks. */
+  async renew(): Promise<void> {
+    try {
+      await this.#below.sync();
+    } catch {
+      // What it would have freed stays in use.
+    }
+  }
+
+  /** Whether the last write-back failed: what was collected may lie in memory, and the log, only. */
   get isFailing(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** What the last flush or write-back failed with; undefined when it succeeded. */
+  /** What the last write-back failed with; undefined when it succeeded. */
   get failure(): Error | undefined {
     return this.#failure;
   }
@@ -162,7 +193,7 @@ export class BufferedKv implements Kv, Transaction {
       this.#rollBack();
       throw error;
     }
-    if (this.#isFull && !this.isFailing) this.#tryWriteBack();
+    if (!this.isFailing && this.isFull) this.#tryWriteBack();
     return result;
   }
 
@@ -183,10 +214,6 @@ export class BufferedKv implements Kv, Transaction {
       if (before === undefined) this.#changes.delete(name);
       else this.#changes.set(name, before);
     }
-  }
-
-  get #isFull(): boolean {
-    return this.#changes.size >= KEYS_MAX || this.#arena.bytes >= BYTES_MAX;
   }
 
   /** The transaction stands already: that it cannot be written yet is told by `isFailing`. */
@@ -284,8 +311,8 @@ export class BufferedKv implements Kv, Transaction {
    */
   flush(): void {
     this.#assertOutside();
-    if (!this.isUnflushed && !this.isFailing) return;
-    if (this.isFailing || !this.#tryLog()) this.writeBack();
+    if (!this.isUnflushed && (!this.isFailing || this.#log?.isOpen === true)) return;
+    if (!this.#tryLog()) this.writeBack();
   }
 
   /** Appends what is not flushed to the log; false when it has to be written back instead. */
@@ -299,12 +326,19 @@ export class BufferedKv implements Kv, Transaction {
       if (change !== undefined) log.add(changedKey(change), changedValue(change));
     }
     try {
-      if (!log.append()) return false;
+      if (!log.append() && !this.#appendBehind(log)) return false;
     } catch {
       return false; // What refuses the log may still take a commit, or says why it does not.
     }
     this.#unflushed.clear();
     return true;
+  }
+
+  /** The same in the other file of a log that is full while the Kv below takes nothing. */
+  #appendBehind(log: WriteAheadLog): boolean {
+    if (!this.isFailing || !log.isNearlyFull || !log.rotate()) return false;
+    this.#isBehind = true;
+    return log.append();
   }
 
   /**
@@ -321,7 +355,7 @@ export class BufferedKv implements Kv, Transaction {
       pass('write-back');
       if (hadChanges) {
         const written = isLogged ? log?.position : log.next;
-        this.#below.transact((below) => this.#writeAll(below, written));
+        this.#below.transact((below) => this.#writeAll(below, written), this.#changesSize());
       }
       pass('written-back');
     } catch (error) {
@@ -334,7 +368,20 @@ export class BufferedKv implements Kv, Transaction {
     this.#failure = undefined;
     if (log === undefined) return;
     if (!isLogged && hadChanges) this.#restart(log);
-    else if (log.isNearlyFull && !this.#isAnchoring && log.rotate()) this.#anchorSoon();
+    else if (!this.#isAnchoring && (this.#isBehind || (log.isNearlyFull && log.rotate()))) {
+      this.#isBehind = false;
+      this.#anchorSoon();
+    }
+  }
+
+  /** What a write-back changes below. */
+  #changesSize(): TransactionSize {
+    let bytes = 0;
+    for (const { keyBytes, valueBytes } of this.#changes.values()) {
+      bytes += keyBytes + Math.max(0, valueBytes);
+    }
+    // With the position of the log.
+    return { keys: this.#changes.size + 1, bytes: bytes + POSITION_BYTES };
   }
 
   #assertOutside(): void {
@@ -440,13 +487,26 @@ export class BufferedKv implements Kv, Transaction {
 }
 
 /** Writes what an earlier process left in the log where it belongs; how many records that were. */
-function recover(below: Transaction, log: WriteAheadLog): number {
-  const written = writtenPosition(below);
+function recover(below: Kv, log: WriteAheadLog): number {
+  const left = new Map<string, { key: Uint8Array; value: Uint8Array | undefined }>();
+  let bytes = POSITION_BYTES;
+  const written = below.read(writtenPosition);
   const records = log.replay((key, value) => {
-    if (value === undefined) below.remove(key);
-    else below.put(key, value);
+    left.set(nameOf(key), { key, value });
+    bytes += key.length + (value?.length ?? 0);
   }, written);
-  if (records > 0) putWrittenPosition(below, log.next);
+  // A store without room for a commit can be opened when it needs none.
+  if (records === 0) return 0;
+  below.transact(
+    (transaction) => {
+      for (const { key, value } of left.values()) {
+        if (value === undefined) transaction.remove(key);
+        else transaction.put(key, value);
+      }
+      putWrittenPosition(transaction, log.next);
+    },
+    { keys: left.size + 1, bytes },
+  );
   return records;
 }
 

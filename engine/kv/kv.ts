@@ -28,6 +28,13 @@ export interface Transaction extends Snapshot {
   remove(key: Uint8Array): void;
 }
 
+/** What a transaction changes at most, for a store that sets room aside before it begins. */
+export interface TransactionSize {
+  readonly keys: number;
+  /** Of all keys and values. */
+  readonly bytes: number;
+}
+
 /**
  * An ordered key-value store with transactions: the only thing that the tree knows about where
  * metadata lives.
@@ -54,13 +61,25 @@ export interface Kv {
    * the machine. A nested call joins the outer one. There are no savepoints: after a nested body
    * threw, the outer one cannot be committed any more, even when it catches the error.
    *
+   * `size`: what `body` changes at most; 256 keys and 2 MiB unless given.
+   *
    * Throws what `body` throws, and MillraceError STORE_IO when the store refuses the commit.
    */
-  transact<T>(body: (transaction: Transaction) => T): T;
+  transact<T>(body: (transaction: Transaction) => T, size?: TransactionSize): T;
   /** Runs `body` on one state of all keys. Within `transact` it sees the transaction. */
   read<T>(body: (snapshot: Snapshot) => T): T;
   /** Resolves when everything that was committed before the call is on stable storage. */
   sync(): Promise<void>;
+  /**
+   * Whether the store is nearly full: what is left is for commits that remove, and for small ones.
+   * Looks for more room now and then. Without it the store never is.
+   */
+  readonly isShort?: boolean;
+  /**
+   * Whether it `isShort` and has grown since its last sync: behind another sync a commit may find
+   * room in what earlier ones have freed.
+   */
+  readonly wantsSync?: boolean;
   /** Syncs, then lets go of the store. No other call may follow; a second close does nothing. */
   close(): Promise<void>;
 }

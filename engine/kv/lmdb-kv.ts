@@ -8,7 +8,7 @@ import { flushDirectory } from '../durable-directory.ts';
 import { MillraceError } from '../errors.ts';
 import { pass } from '../kill-points.ts';
 import { Anchor } from './anchor.ts';
-import type { Kv, Snapshot, Transaction } from './kv.ts';
+import type { Kv, Snapshot, Transaction, TransactionSize } from './kv.ts';
 import { SharedRun } from './shared-run.ts';
 
 /**
@@ -27,11 +27,24 @@ const GET_BUFFER_HALF_BYTES = 512 * 1024;
  * MiB.
  */
 const COMMITS_PER_SYNC = 2048;
-/**
- * More than one commit makes the file longer by: 256 keys and 2 MiB of values (buffered-kv.ts), with
- * the pages that lead to them and the list of free ones.
- */
-const COMMIT_BYTES = 8 << 20;
+/** Room that stays set aside behind what a commit may need, in bytes, for those that remove when there is no more. */
+const SPARE_BYTES = 8 << 20;
+/** Bytes that are set aside beyond that at once, where there is so much. */
+const AHEAD_BYTES = 8 << 20;
+/** What a transaction changes whose size is not given. */
+const USUAL_SIZE: TransactionSize = { keys: 256, bytes: 2 << 20 };
+/** What a commit changes that should find room before the Kv is not short of it any more. */
+const SMALL_SIZE: TransactionSize = { keys: 64, bytes: 1 << 16 };
+/** Pages that a commit copies for one key: those that lead to it, and a neighbour or the half of a leaf that is split. */
+const PATH_PAGES = 5;
+/** Values of more bytes than this may have pages of their own. */
+const LONG_VALUE_BYTES = 2000;
+/** Bytes that the list of free pages has for each page. */
+const LISTED_BYTES = 8;
+/** Pages that lead to what is in that list. */
+const LIST_PATH_PAGES = 16;
+/** Milliseconds after which a store that is short of room is asked for more. */
+const LOOK_MS = 20;
 /** LMDB's code for a key that is too long: nothing was written. */
 const BAD_VALSIZE = -30_781;
 
@@ -105,8 +118,14 @@ export interface LmdbKvOptions {
  * whoever uses it has to end. LMDB gives the file up where it was a meta page, and lmdb 3.5 puts
  * the story of any other failed write into a buffer that may be too short for it, so its memory is
  * not to be trusted. What was committed is there when the file is opened again. So that a full disk
- * does not come to that, room for more than a commit needs is set aside before each (`reserve`): it
- * fails commits only until there is room again.
+ * does not come to that, room for more than a commit needs is set aside before each (`reserve`), in
+ * proportion to what it changes: a full disk fails commits only until there is room again.
+ *
+ * A commit copies the pages that lead to what it changes, one that removes as well. So room for
+ * 8 MiB more is kept behind every commit, for as long as the disk has it. Once it does not, the Kv
+ * `isShort`, and commits use that room. Whoever then only removes, in small commits, and syncs when
+ * the Kv `wantsSync`, can go on: the file takes the pages that were freed before the last sync, and
+ * grows no more.
  *
  * Threads: one thread uses one LmdbKv; flushes run on Node's thread pool. Values above 1 MiB are
  * lent from the map.
@@ -127,8 +146,14 @@ export class LmdbKv implements Kv, Transaction {
   /** The data file, open for `#reserve`. */
   readonly #file: number;
   readonly #reserve: LmdbKvOptions['reserve'];
+  /** Known from the first sync on, with which the Kv is opened. */
+  #pageBytes = 0;
   /** So many bytes of the file have their place on the disk. */
   #reservedBytes = 0;
+  #isShort = false;
+  #looksAt = 0;
+  /** Length of the file as the last sync began. */
+  #syncedBytes = 0;
   #depth = 0;
   #poisoned = false;
 
@@ -160,11 +185,11 @@ export class LmdbKv implements Kv, Transaction {
     return kv;
   }
 
-  transact<T>(body: (transaction: Transaction) => T): T {
+  transact<T>(body: (transaction: Transaction) => T, size: TransactionSize = USUAL_SIZE): T {
     this.#assertOpen();
     if (this.#depth > 0) return this.#join(body);
     if (this.#failure !== undefined) throw this.#failure;
-    this.#setRoomAside();
+    this.#setRoomAside(size);
     let result: T | undefined;
     let failed = true;
     this.#depth = 1;
@@ -256,6 +281,7 @@ export class LmdbKv implements Kv, Transaction {
   async #flush(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     this.#commitsToSync = COMMITS_PER_SYNC;
+    this.#syncedBytes = this.#fileBytes;
     const pin = this.#database.useReadTransaction() as unknown as Pin;
     try {
       await this.#save();
@@ -271,7 +297,8 @@ export class LmdbKv implements Kv, Transaction {
 
   async #save(): Promise<void> {
     const metas = await this.#orNeverAgain(async () => {
-      const found = this.#anchor.readMetas(this.#internals.db.stat().pageSize);
+      this.#pageBytes = this.#internals.db.stat().pageSize;
+      const found = this.#anchor.readMetas(this.#pageBytes);
       pass('tree-sync');
       await flushed(this.#database);
       pass('tree-synced');
@@ -318,20 +345,65 @@ export class LmdbKv implements Kv, Transaction {
     if (this.#broken !== undefined) throw this.#broken;
   }
 
+  // ---- room ----
+
+  get isShort(): boolean {
+    if (this.#isShort) this.#look(this.#needed(SMALL_SIZE));
+    return this.#isShort;
+  }
+
+  get wantsSync(): boolean {
+    return this.#isShort && this.#failure === undefined && this.#fileBytes > this.#syncedBytes;
+  }
+
+  get #fileBytes(): number {
+    return fstatSync(this.#file).size;
+  }
+
   /** Sees to it that the next commit finds room; throws STORE_IO where there is none. */
-  #setRoomAside(): void {
+  #setRoomAside(size: TransactionSize): void {
     if (this.#reserve === undefined) return;
-    const { size } = fstatSync(this.#file);
-    if (size + COMMIT_BYTES <= this.#reservedBytes) return;
-    const wanted = size + 2 * COMMIT_BYTES;
+    const needed = this.#needed(size);
+    this.#look(needed);
+    const errno = this.#extend(needed);
+    if (errno !== 0) throw storeError('commit', getSystemErrorName(-errno));
+  }
+
+  /**
+   * More bytes than the file has behind a commit that finds no free page in it. No page of the file is copied twice.
+   */
+  #needed({ keys, bytes }: TransactionSize): number {
+    const fileBytes = this.#fileBytes;
+    const pageBytes = this.#pageBytes;
+    const filePages = Math.ceil(fileBytes / pageBytes);
+    const paths = Math.min(PATH_PAGES * keys, filePages + 2 * keys);
+    const longValues = Math.min(keys, Math.ceil(bytes / LONG_VALUE_BYTES));
+    const values = Math.ceil(bytes / pageBytes) + longValues;
+    const listed = filePages + 2 * (paths + values);
+    const list = Math.ceil((listed * LISTED_BYTES) / pageBytes) + LIST_PATH_PAGES;
+    return fileBytes + (paths + values + list) * pageBytes;
+  }
+
+  /** Has more than the first `needed` bytes set aside; says in `isShort` whether that is there. */
+  #look(needed: number): void {
+    const now = performance.now();
+    if (this.#isShort && now < this.#looksAt) return;
+    this.#looksAt = now + LOOK_MS;
+    const spared = needed + SPARE_BYTES;
+    this.#isShort = this.#extend(spared + AHEAD_BYTES, spared) !== 0;
+  }
+
+  /** Has room set aside for the first `wanted` bytes of the file, or else for those that are `needed`; 0 or an errno. */
+  #extend(wanted: number, needed = wanted): number {
+    if (this.#reserve === undefined || needed <= this.#reservedBytes) return 0;
     const errno = this.#reserve(this.#file, wanted);
     if (errno === constants.errno.EOPNOTSUPP) {
       this.#reservedBytes = Number.POSITIVE_INFINITY;
-    } else if (errno === 0) {
-      this.#reservedBytes = wanted;
-    } else {
-      throw storeError('commit', getSystemErrorName(-errno));
+      return 0;
     }
+    if (errno === 0) this.#reservedBytes = wanted;
+    else if (wanted > needed) return this.#extend(needed);
+    return errno;
   }
 
   /** Nothing may be asked of LMDB any more, but that it closes. */

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { MillraceError } from '../../engine/errors.ts';
 import { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Transaction } from '../../engine/kv/kv.ts';
+import { LmdbKv } from '../../engine/kv/lmdb-kv.ts';
 import type { LogPosition } from '../../engine/kv/log-segment.ts';
 import { MemoryKv } from '../../engine/kv/memory-kv.ts';
 import { WriteAheadLog } from '../../engine/kv/write-ahead-log.ts';
@@ -384,3 +385,97 @@ test('a clean close leaves no log, one that fails leaves it for the next process
   await next.close();
   assert.deepEqual(paths.map(existsSync), [false, false]);
 });
+
+/** An LMDB file on a disk that has room when it is told so. */
+async function openOnDisk(
+  paths: Paths,
+  disk: { errno: number },
+): Promise<{ below: LmdbKv; kv: BufferedKv }> {
+  const file = paths[0].replace('-log0', '.mdb');
+  const below = await LmdbKv.open({ path: file, reserve: () => disk.errno });
+  return { below, kv: await BufferedKv.open(below, openLog(paths)) };
+}
+
+test('a store without room is opened where its log has nothing that is missing below', async () => {
+  const paths = newPaths();
+  const disk: { errno: number } = { errno: 0 };
+  const { kv } = await openOnDisk(paths, disk);
+  put(kv, 'a', '1');
+  await kv.sync();
+  await kv.close();
+  disk.errno = constants.errno.ENOSPC;
+  const { kv: next } = await openOnDisk(paths, disk);
+  assert.equal(
+    next.read((snapshot) => String(snapshot.get(Buffer.from('a')))),
+    '1',
+  );
+  await next.sync();
+  await next.close();
+});
+
+test('while the store has no room, a sync succeeds by the log, and loses nothing', async () => {
+  const paths = newPaths();
+  const disk: { errno: number } = { errno: 0 };
+  const { below, kv } = await openOnDisk(paths, disk);
+  put(kv, 'a', '1');
+  await kv.sync();
+  disk.errno = constants.errno.ENOSPC;
+  // Until what was set aside is used up.
+  for (let i = 0; !kv.isFailing; i++) {
+    put(kv, `fill ${i}`, 'x'.repeat(100_000));
+    await kv.sync();
+  }
+  assert.throws(() => kv.writeBack(), { code: 'STORE_IO', message: /ENOSPC/ });
+  put(kv, 'a', '2');
+  await kv.sync();
+  assert.equal(kv.isFailing, true, 'only a write-back shows that there is room');
+  assert.equal(String(below.get(Buffer.from('a'))), '1');
+  // The end of the process: what was synced is found by the next one.
+  await assert.rejects(kv.close(), { code: 'STORE_IO' });
+  disk.errno = 0;
+  const { kv: next } = await openOnDisk(paths, disk);
+  assert.equal(
+    next.read((snapshot) => String(snapshot.get(Buffer.from('a')))),
+    '2',
+  );
+  await next.close();
+});
+
+test('a log that is full while the store takes nothing goes on in its other file', async () => {
+  const paths = newPaths();
+  const below = new Below();
+  const kv = await openSynced(below, paths);
+  // Both files are there.
+  for (let i = 0; i < 6; i++) {
+    put(kv, 'a', 'x'.repeat(1_000_000));
+    await kv.sync();
+    kv.writeBack();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  below.refuses = true;
+  put(kv, 'a', 'refused');
+  assert.throws(() => kv.writeBack(), { code: 'STORE_IO' });
+  for (let i = 0; i < 9; i++) {
+    put(kv, 'a', `${i}${'x'.repeat(1_000_000)}`);
+    await kv.sync();
+  }
+  const left = copyOf(below);
+  const found = await BufferedKv.open(left, openLog(copyOfLog(paths)));
+  assert.equal(text(found, 'a')?.[0], '8');
+  below.refuses = false;
+  kv.writeBack();
+  await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 20; i++) {
+    put(kv, 'a', `${i}${'y'.repeat(1_000_000)}`);
+    await kv.sync();
+    kv.writeBack();
+  }
+  assert.equal(text(await BufferedKv.open(below, openLog(paths)), 'a')?.slice(0, 3), '19y');
+});
+
+function copyOfLog(paths: Paths): Paths {
+  const copies = newPaths();
+  for (const [index, file] of paths.entries())
+    writeFileSync(copies[index] ?? '', readFileSync(file));
+  return copies;
+}

@@ -4,7 +4,7 @@ import { rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { mountTest } from '../support/family.ts';
 import { detach } from '../support/mount-table.ts';
-import { type Mount, temporaryDirectory, withMount } from '../support/mount.ts';
+import { type Mount, runMillrace, temporaryDirectory, withMount } from '../support/mount.ts';
 import { type Outcome, Syscalls } from '../support/syscalls.ts';
 
 const PIECE_BYTES = 4 * 1_048_576;
@@ -126,6 +126,107 @@ mountTest(
       assert.deepEqual(await calls.ok('hash', `${mount.dir}/older`), older);
     }),
   { root: true },
+);
+
+const SMALL_FILES = 20_000;
+const LARGER = { size: '112m' };
+/** Milliseconds within which there is room again: a collection takes a moment. */
+const ROOM_MS = 60_000;
+
+/** Small files, and large ones for as long as there is room at all; how many small ones there are. */
+async function fill(mount: Mount, calls: Syscalls): Promise<number> {
+  await calls.ok('mkdir', `${mount.dir}/more`);
+  await calls.ok('mkdir', `${mount.dir}/small`);
+  await calls.ok('write_and_sync', `${mount.dir}/large`, 1, 3, PIECE_BYTES, true);
+  const made = await calls.ok('make_files', `${mount.dir}/small`, SMALL_FILES, 100);
+  const larger = `${mount.dir}/larger`;
+  const outcome = await calls.call('write_until_error', larger, 100, PIECE_BYTES, 2 * PIECES);
+  assert.notDeepEqual(outcome, { value: null }, 'the store has room for everything');
+  // What is left goes as well, in small portions.
+  const more = await calls.ok('make_files', `${mount.dir}/more`, SMALL_FILES, 4000);
+  assert.ok(FULL.includes((more as { errno: string }).errno), JSON.stringify(more));
+  return (made as { made: number }).made;
+}
+
+/** Writes until it succeeds, which it must before long. */
+async function writesEventually(calls: Syscalls, path: string): Promise<void> {
+  const deadline = Date.now() + ROOM_MS;
+  for (;;) {
+    const outcome = await calls.call('write_and_sync', path, 700, 1, PIECE_BYTES, true);
+    const errno = errnoOf(outcome);
+    if (errno === undefined) return;
+    assert.ok(Date.now() < deadline, `${path} still cannot be written: ${errno}`);
+    await pause(200);
+  }
+}
+
+mountTest(
+  'whoever has filled a store can remove what is in it, and there is room again',
+  () =>
+    onSmallStore(async (mount, calls) => {
+      const small = await fill(mount, calls);
+      assert.ok(small > SMALL_FILES / 4, `${small} files`);
+      await calls.ok('remove_tree', `${mount.dir}/small`);
+      await calls.ok('remove_tree', `${mount.dir}/more`);
+      await calls.ok('truncate', `${mount.dir}/larger`, 0);
+      for (const name of ['large', 'larger']) await calls.ok('unlink', `${mount.dir}/${name}`);
+      await writesEventually(calls, `${mount.dir}/new`);
+      assert.equal(await mount.umount(), 0, mount.stderr());
+      await mount.remount();
+      assert.deepEqual(
+        await calls.ok('hash', `${mount.dir}/new`),
+        await calls.ok('hash_of', [{ seed: 700, length: PIECE_BYTES }]),
+      );
+      assert.equal(await mount.umount(), 0, mount.stderr());
+    }, LARGER),
+  { root: true, timeoutMs: 300_000 },
+);
+
+/** A store that is full, and not mounted any more; its large file is removed where `removes` says so. */
+function onFullStore(
+  removes: boolean,
+  body: (mount: Mount, calls: Syscalls) => Promise<void>,
+): Promise<void> {
+  return onSmallStore(
+    async (mount, calls) => {
+      await fill(mount, calls);
+      // What was written in vain is in no store: it would be sealed into a journal.
+      await calls.ok('truncate', `${mount.dir}/larger`, 0);
+      if (removes) await calls.ok('unlink', `${mount.dir}/large`);
+      assert.equal(await mount.umount(), 0, mount.stderr());
+      await body(mount, calls);
+    },
+    { ...LARGER, flags: ['--gc-interval', '0'] },
+  );
+}
+
+mountTest(
+  'a store that is full is mounted again, and emptied then',
+  () =>
+    onFullStore(false, async (mount, calls) => {
+      await mount.remount();
+      await calls.ok('remove_tree', `${mount.dir}/small`);
+      await calls.ok('unlink', `${mount.dir}/large`);
+      assert.equal(await mount.umount(), 0, mount.stderr());
+    }),
+  { root: true, timeoutMs: 300_000 },
+);
+
+mountTest(
+  'a store that is full is cleaned while it is not mounted',
+  () =>
+    onFullStore(true, async (mount, calls) => {
+      const { storeDir, keyFile, journalDir } = mount;
+      const places = ['--store', storeDir, '--key-file', keyFile, '--journal-dir', journalDir];
+      const cleaned = await runMillrace(['gc', '--grace', '0', ...places]);
+      assert.equal(cleaned.status, 0, cleaned.stderr);
+      const checked = await runMillrace(['fsck', ...places]);
+      assert.equal(checked.status, 0, checked.stderr);
+      await mount.remount();
+      await calls.ok('write_and_sync', `${mount.dir}/new`, 700, 1, PIECE_BYTES, true);
+      assert.equal(await mount.umount(), 0, mount.stderr());
+    }),
+  { root: true, timeoutMs: 300_000 },
 );
 
 /** How often content is written over or removed; a store of 64 MiB has room for it twice, beside its tree. */

@@ -29,6 +29,9 @@ const SECRETS: readonly Secret[] = [
   ...spellings('the key', TEST_KEY),
 ];
 
+/** Files that are there before a store is full, and are written to then. */
+const SMALL_FILES = 4000;
+
 /** What the store has before it refuses anything. */
 async function prepare(calls: Syscalls, dir: string): Promise<void> {
   await calls.ok('mkdir', `${dir}/d`);
@@ -345,22 +348,31 @@ mountTest(
           await faulty.calls(async (calls, dir) => {
             await prepare(calls, dir);
             await calls.ok('mkdir', `${dir}/fresh`);
+            await calls.ok('mkdir', `${dir}/small`);
+            await calls.ok('make_files', `${dir}/small`, SMALL_FILES, 1);
             await calls.ok('open', 'f', `${dir}/fresh/${CANARY}`, ['O_RDWR', 'O_CREAT']);
             await calls.ok('write', 'f', { seed: 40, length: 30 * MIB });
             await calls.call('close', 'f');
-            // Until not even the tree takes a change, which has room set aside: those before stay, and are promised
-            // nothing.
+            // Until the tree takes no more names: those before stay, and are promised nothing.
             for (let number = 0; number < 60_000; number += 1) {
               const made = await calls.call('symlink', 'x'.repeat(900), `${dir}/fresh/${number}`);
               if ('errno' in made) break;
             }
+            // What is written to files that are there uses up the room for removals; then the tree takes nothing.
+            let isRefused = false;
+            for (let number = 0; number < SMALL_FILES; number += 1) {
+              await calls.ok('open', 's', `${dir}/small/file-${number}`, ['O_WRONLY']);
+              await calls.ok('write', 's', { seed: number, length: 4000 });
+              if ('errno' in (await calls.call('close', 's'))) isRefused = true;
+            }
+            assert.ok(isRefused);
           });
           const tree = await faulty.calls((calls, dir) => calls.ok('tree', dir, true));
           assert.equal(await faulty.mount.umount(), JOURNALED, faulty.mount.stderr());
           const shown = await faulty.recover('--json');
           assert.equal(shown.status, 0, shown.stderr);
-          const [{ names }] = JSON.parse(shown.stdout).journals;
-          assert.ok(names.length > 0, 'the tree has taken everything: this shows nothing');
+          const [{ files }] = JSON.parse(shown.stdout).journals;
+          assert.ok(files.length > 1, 'the tree has taken everything: this shows nothing');
           execFileSync('mount', ['-o', 'remount,size=512m', store]);
           // What only the journal refers to is no garbage.
           const swept = await faulty.command('gc', '--journal-dir', faulty.mount.journalDir);

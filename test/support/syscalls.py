@@ -615,6 +615,21 @@ def op_many_files(directory, count, length):
     return left
 
 
+def op_make_files(directory, count, length):
+    """Make files one after the other until there is no room; how many are whole, and what the next one got."""
+    for number in range(count):
+        path = os.path.join(raw(directory), b"file-%d" % number)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                write_all(descriptor, content({"seed": number, "length": length}))
+            finally:
+                os.close(descriptor)
+        except OSError as failure:
+            return {"made": number, "errno": errno.errorcode[failure.errno]}
+    return {"made": count}
+
+
 def op_write_until_error(path, seed, length, pieces):
     """Write, fsync and close; says which of them failed first, and with what."""
     descriptor = os.open(raw(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)

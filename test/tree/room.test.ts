@@ -14,6 +14,7 @@ class Ground {
   free = 1000;
   mayBeUseful = true;
   isUnderWay = false;
+  isTreeShort = false;
   /** What is to happen outside of turns. */
   readonly tasks: (() => void)[] = [];
   readonly #ends: ((outcome: CollectionOutcome) => void)[] = [];
@@ -25,6 +26,7 @@ class Ground {
       collector: this.#collector(),
       forgetting: this,
       freeBytes: () => this.free,
+      isTreeShort: () => this.isTreeShort,
       later: (task) => this.tasks.push(task),
     });
   }
@@ -98,6 +100,19 @@ test('a full store is cleaned at once, and who waits is told', () => {
   assert.deepEqual(told, ['first', 'second']);
   assert.ok(!ground.isMaking);
   assert.equal(ground.storeErrno, 0);
+});
+
+test('a tree that is short of room has garbage collected, and nobody waits for it', () => {
+  const ground = new Ground();
+  ground.isTreeShort = true;
+  ground.room.notice();
+  ground.room.notice();
+  assert.equal(ground.ends.length, 1);
+  assert.ok(!ground.isMaking);
+  assert.ok(!ground.room.await(() => assert.fail()));
+  ground.end(0);
+  ground.room.notice();
+  assert.equal(ground.ends.length, 1, 'not at once again behind one in vain');
 });
 
 test('no collection begins in the turn that asks for it', () => {

@@ -5,6 +5,7 @@
  *     FORGET of an orphan, not open ────────────────────────────────────┴► doomed ─► reclaimed when there is time
  */
 import { kind } from '../../engine/layout.ts';
+import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { Tree } from '../../engine/tree/tree.ts';
 import { Message } from '../commands.ts';
 import type { Clock } from './clock.ts';
@@ -18,6 +19,7 @@ const RECLAIM_INODES = 16;
 
 /** What a {@link Forgetting} is made of. */
 interface Parts {
+  kv: Pick<BufferedKv, 'isFull'>;
   tree: Tree;
   slots: Slots;
   orphans: Orphans;
@@ -30,6 +32,7 @@ interface Parts {
 
 /** Inodes on their way out. Threads: the tree worker's own. */
 export class Forgetting {
+  readonly #kv: Parts['kv'];
   readonly #tree: Tree;
   readonly #slots: Slots;
   readonly #orphans: Orphans;
@@ -45,6 +48,7 @@ export class Forgetting {
 
   /** Begins with the orphans that the last mount left. */
   constructor(parts: Parts) {
+    this.#kv = parts.kv;
     this.#tree = parts.tree;
     this.#slots = parts.slots;
     this.#orphans = parts.orphans;
@@ -144,6 +148,8 @@ export class Forgetting {
         const next = this.#doomed.at(-1);
         if (next === undefined) break;
         if (this.#tree.reclaim(next)) this.#doomed.pop();
+        // What is changed more would be part of the same commit, for which there must be room.
+        if (this.#kv.isFull) break;
       }
     });
     return this.#doomed.length > 0;

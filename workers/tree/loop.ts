@@ -194,6 +194,7 @@ async function takeTurns(worker: TreeWorker, engine: number, doorbell: Doorbell)
   const meter = Meter.ofEnvironment('tree');
   for (let turns = 1; ; turns++) {
     if (turns > life) die();
+    if (worker.wantsSync) await worker.renew();
     // A sync ends on the event loop: then it must not wait for a lingering turn.
     const isResting = !worker.isCollecting && !worker.isReclaiming;
     const pause = isResting ? LINGER_MICROS : COLLECT_MICROS;

@@ -28,6 +28,8 @@ interface Parts {
   forgetting: Pick<Forgetting, 'isUnderWay'>;
   /** Bytes that the store can still take. */
   freeBytes: () => number;
+  /** Whether the tree's file has no room for more than removals. */
+  isTreeShort: () => boolean;
   /** Runs a task soon, and in no turn: a collection begins with turns of its own. */
   later: (task: () => void) => void;
 }
@@ -38,6 +40,7 @@ export class Room {
   readonly #collector: Parts['collector'];
   readonly #forgetting: Parts['forgetting'];
   readonly #freeBytes: () => number;
+  readonly #isTreeShort: () => boolean;
   readonly #later: Parts['later'];
   readonly #waiting: (() => void)[] = [];
   /** The most that was free since the last collection. */
@@ -49,11 +52,12 @@ export class Room {
   #isStopped = false;
   #patience: NodeJS.Timeout | undefined;
 
-  constructor({ memory, collector, forgetting, freeBytes, later }: Parts) {
+  constructor({ memory, collector, forgetting, freeBytes, isTreeShort, later }: Parts) {
     this.#words = memory.words;
     this.#collector = collector;
     this.#forgetting = forgetting;
     this.#freeBytes = freeBytes;
+    this.#isTreeShort = isTreeShort;
     this.#later = later;
   }
 
@@ -65,8 +69,11 @@ export class Room {
     if (this.#mostFree - free >= this.#mostFree * PRESSED_SHARE) this.#collect();
   }
 
-  /** After every turn: collects when the store is full. */
+  /** After every turn: collects when the store is full, or its tree; the latter makes nobody wait. */
   notice(): void {
+    if (this.#isTreeShort() && performance.now() >= this.#restsUntil && this.#mayCollect) {
+      this.#collect();
+    }
     if (!this.#isFull || this.#isMaking) return;
     const begins = this.#mayCollect;
     if (!begins && (!this.#isCollecting || this.#isVain)) return;

@@ -72,6 +72,15 @@ const READ_ONLY = new Set<number>([
   OPCODE.LSEEK,
 ]);
 
+/** Operations that make room, or take none: they are served while there is room for no others. */
+const REMOVES = new Set<number>([
+  OPCODE.UNLINK,
+  OPCODE.RMDIR,
+  OPCODE.REMOVEXATTR,
+  // A truncation.
+  OPCODE.SETATTR,
+]);
+
 /** What a tree worker is made of. */
 export interface TreeWorkerOptions {
   memory: SharedMemory;
@@ -104,6 +113,7 @@ export class TreeWorker implements ControlHost {
   readonly commands: Commands;
   readonly #memory: SharedMemory;
   readonly #words: Uint32Array;
+  readonly #kv: BufferedKv;
   readonly #tree: Tree;
   readonly #clock: Clock;
   readonly #turn: Turn;
@@ -127,6 +137,7 @@ export class TreeWorker implements ControlHost {
     this.commands = commands;
     this.#memory = memory;
     this.#words = memory.words;
+    this.#kv = kv;
     this.#tree = tree;
     const barriers = this.#barriers;
     const clock = new Clock(options.commitIntervalMs, () => this.#tick());
@@ -162,7 +173,9 @@ export class TreeWorker implements ControlHost {
     const { freeBytes } = options;
     if (interval > 0 && freeBytes !== undefined) {
       const later = (task: () => void): void => void setImmediate(task);
-      this.#room = new Room({ memory, collector: this.#collector, forgetting, freeBytes, later });
+      const isTreeShort = (): boolean => turn.isShort;
+      const collector = this.#collector;
+      this.#room = new Room({ memory, collector, forgetting, freeBytes, isTreeShort, later });
     }
     const resizing = new Resizing({
       ...parts,
@@ -198,7 +211,7 @@ export class TreeWorker implements ControlHost {
     turn.begin();
     let served = 0;
     const body = (): void => {
-      while (served < count && turn.hasRoom) {
+      while (served < count && (served === 0 || turn.hasRoom)) {
         this.#handle(this.#memory.descriptorWord(worker, ticket + served));
         served += 1;
       }
@@ -270,11 +283,12 @@ export class TreeWorker implements ControlHost {
   #serveRequest(slot: number): void {
     const turn = this.#turn;
     const request = this.#requests.read(slot);
-    if (turn.refuses && !READ_ONLY.has(request.opcode) && !isControl(request.node)) {
+    const { opcode, node } = request;
+    if (!READ_ONLY.has(opcode) && !isControl(node) && turn.refuses(REMOVES.has(opcode))) {
       return turn.reply(slot, constants.errno.ENOSPC);
     }
     const outcome = this.#operations.handle(request, turn.answer());
-    if (request.opcode !== OPCODE.RENAME && request.opcode !== OPCODE.RENAME2) {
+    if (opcode !== OPCODE.RENAME && opcode !== OPCODE.RENAME2) {
       return turn.finish(slot, outcome);
     }
     // Programs publish by rename: like a close, it must survive.
@@ -302,6 +316,16 @@ export class TreeWorker implements ControlHost {
   /** Writes all changes of the tree so far where they belong. False: the store refuses; they are kept. */
   writeBack(): boolean {
     return this.#turn.writeBack();
+  }
+
+  /** Whether the next turn should wait for `renew`: the tree's file is short of room, and has freed some. */
+  get wantsSync(): boolean {
+    return this.#kv.wantsSync;
+  }
+
+  /** Syncs the tree's file, so that it can use again what it has freed. */
+  renew(): Promise<void> {
+    return this.#kv.renew();
   }
 
   /** Whether a sync of the Kv runs, which ends on the event loop. */

@@ -18,6 +18,8 @@ import { type Outcome, PENDING } from './request.ts';
 
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
+/** Keys of removals that may wait for a tree's file that takes nothing: what they leave may be what makes room. */
+const REMOVED_KEYS_MAX = 1024;
 
 /** A reply that is sent when what it tells of is flushed. */
 interface HeldReply {
@@ -41,7 +43,8 @@ export class Turn {
   #held: HeldReply[] = [];
   #mustFlush = false;
   #isTransacting = false;
-  #refuses = false;
+  #isFailing = false;
+  #isShort = false;
   #afterCommit: (() => void)[] = [];
   #changes = 0;
   /** The Kv's count of changes when a turn was counted last. */
@@ -67,17 +70,28 @@ export class Turn {
     this.#outUsed = 0;
     this.#afterCommit = [];
     // While the Kv cannot be written, nothing may be added to what it holds back (invariant 5).
-    this.#refuses = this.#kv.isFailing && !this.flush();
+    this.#isFailing = this.#kv.isFailing && !this.writeBack();
+    this.#isShort = this.#kv.isShort;
   }
 
-  /** Whether the turn may serve one more descriptor. */
+  /** Whether the turn may serve one more descriptor; its changes are one commit of the Kv below, which needs room. */
   get hasRoom(): boolean {
-    return this.#commands.hasRoom && OUT_BYTES - this.#outUsed >= ANSWER_ROOM;
+    const isWide = !this.#kv.isFailing && this.#kv.isFull;
+    return !isWide && this.#commands.hasRoom && OUT_BYTES - this.#outUsed >= ANSWER_ROOM;
   }
 
-  /** Whether mutations get ENOSPC in this turn: the Kv cannot be written. */
-  get refuses(): boolean {
-    return this.#refuses;
+  /**
+   * Whether a mutation gets ENOSPC in this turn. One that `removes` does not while there is room for commits that make
+   * more of it, nor while the log alone can take some: garbage can be collected then.
+   */
+  refuses(removes: boolean): boolean {
+    if (!this.#isFailing) return this.#isShort && !removes;
+    return !removes || this.#kv.size >= REMOVED_KEYS_MAX;
+  }
+
+  /** Whether the tree's file has no room for more than removals. */
+  get isShort(): boolean {
+    return this.#isFailing || this.#isShort;
   }
 
   /** Runs `body` in one transaction, and flushes it when something in it must survive. */

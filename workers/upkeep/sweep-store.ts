@@ -2,7 +2,7 @@
 import { type InodeTable, STATE } from '../../engine/check/inode-table.ts';
 import { checkTree } from '../../engine/check/tree-check.ts';
 import { pass } from '../../engine/kill-points.ts';
-import type { Kv } from '../../engine/kv/kv.ts';
+import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import { Tree } from '../../engine/tree/tree.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
 import { beginCollection, type Collection } from '../collection.ts';
@@ -32,7 +32,7 @@ export function sweepStore(task: SweepTask): Promise<SweepOutcome | UpkeepFailur
 
 async function markAndSweep(
   task: SweepTask,
-  { kv, sealer }: { kv: Kv; sealer: Sealer },
+  { kv, sealer }: { kv: BufferedKv; sealer: Sealer },
   collection: Collection,
 ): Promise<SweepOutcome> {
   const journals = readWaitingJournals(task.journal, sealer);
@@ -56,7 +56,7 @@ async function markAndSweep(
   });
   if (findings.total > 0) return { findings: findings.total };
   const orphans = reclaims ? orphansOf(inodes) : [];
-  if (!task.dryRun && reclaims) reclaim(new Tree({ kv, sealer }), orphans);
+  if (!task.dryRun && reclaims) await reclaim(kv, new Tree({ kv, sealer }), orphans);
   pass('chunks-marked');
   await kv.sync();
   pass('marks-durable');
@@ -73,9 +73,12 @@ function orphansOf(inodes: InodeTable): number[] {
 }
 
 /** Deletes them, whose marks a clean check has vouched for. */
-function reclaim(tree: Tree, orphans: readonly number[]): void {
+async function reclaim(kv: BufferedKv, tree: Tree, orphans: readonly number[]): Promise<void> {
   for (const ino of orphans) {
-    while (!tree.reclaim(ino));
+    for (let isDone = false; !isDone; ) {
+      isDone = tree.reclaim(ino);
+      if (kv.wantsSync) await kv.renew();
+    }
   }
   tree.saveCounters();
 }

@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { Kv } from '../../engine/kv/kv.ts';
+import type { BufferedKv } from '../../engine/kv/buffered-kv.ts';
 import type { AllChunks } from '../../engine/native.ts';
 import type { Sealer } from '../../engine/tree/types.ts';
 import { openTreeFile } from '../../engine/tree-file.ts';
@@ -19,7 +19,7 @@ export const BEHIND_EVERY_KEY: Uint8Array = new Uint8Array(16).fill(0xff);
  */
 export async function withTree<T>(
   { treeFile, engine }: { treeFile: string; engine: number },
-  body: (kv: Kv, sealer: Sealer) => Promise<T>,
+  body: (kv: BufferedKv, sealer: Sealer) => Promise<T>,
 ): Promise<T | UpkeepFailure> {
   try {
     const sealer = new VaultSealer(engine);
