@@ -128,10 +128,10 @@ mountTest(
   { root: true },
 );
 
-const SMALL_FILES = 20_000;
-const LARGER = { size: '112m' };
+const SMALL_FILES = 8000;
+const LARGER = { size: '80m' };
 /** Milliseconds within which there is room again: a collection takes a moment. */
-const ROOM_MS = 60_000;
+const ROOM_MS = 120_000;
 
 /** Small files, and large ones for as long as there is room at all; how many small ones there are. */
 async function fill(mount: Mount, calls: Syscalls): Promise<number> {

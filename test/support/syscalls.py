@@ -705,14 +705,26 @@ def op_copy_out(path, target):
 
 
 def op_remove_tree(path):
+    """Removes everything below, and the directory. A full store may need a moment before it takes one more removal."""
+    deadline = time.monotonic() + 60
+
+    def once_there_is_room(call, *arguments):
+        while True:
+            try:
+                return call(*arguments)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
     def remove(directory):
         for name in os.listdir(directory):
             full = os.path.join(directory, name)
             if stat.S_ISDIR(os.lstat(full).st_mode):
                 remove(full)
             else:
-                os.unlink(full)
-        os.rmdir(directory)
+                once_there_is_room(os.unlink, full)
+        once_there_is_room(os.rmdir, directory)
 
     remove(raw(path))
 
