@@ -13,6 +13,7 @@ use millrace_layout::{
 use millrace_store::{ChunkStore, GuardedStore, HandleCache, Sweep, Swept};
 use millrace_vault::Vault;
 use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -63,6 +64,8 @@ pub struct Engine {
     tree_wake: Mutex<Option<Arc<Wake>>>,
     pub(crate) sink: OnceLock<Arc<dyn ReplySink>>,
     pub(crate) host: Host,
+    /// What requests name by number alone.
+    descriptors: Mutex<Vec<OwnedFd>>,
     report: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -94,6 +97,7 @@ impl Engine {
             tree_wake: Mutex::new(None),
             sink: OnceLock::new(),
             host: Host::default(),
+            descriptors: Mutex::default(),
             report: config.report,
         });
         for number in 0..config.movers {
@@ -221,6 +225,14 @@ impl Engine {
             self.wake(worker);
             std::thread::sleep(Duration::from_micros(50));
         }
+    }
+
+    /// Keep a descriptor open until the engine is gone; its number. A request names it by that alone, and may be answered
+    /// long after its front has left: by then a number that was free would be a chunk's or a journal's.
+    pub fn keep_open(&self, descriptor: OwnedFd) -> RawFd {
+        let number = descriptor.as_raw_fd();
+        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).push(descriptor);
+        number
     }
 
     /// Why no data may wait for the store: it fails, and nobody is making room in it.
