@@ -177,8 +177,9 @@ impl Engine {
         }
     }
 
-    /// Queue a descriptor from a worker or mover. Never waits: what does not fit is kept in order beside the ring.
-    pub(crate) fn queue(&self, worker: usize, words: Words) {
+    /// Queue a descriptor on behalf of a worker or mover, or from a front that must not wait. What does not fit is kept in
+    /// order beside the ring. The caller wakes the worker.
+    pub fn queue(&self, worker: usize, words: Words) {
         let overflow = &self.overflow[worker];
         // ORDER: whoever happens after an overflowing push sees its length, and so stays behind it.
         if overflow.length.load(Ordering::Acquire) == 0
@@ -218,7 +219,11 @@ impl Engine {
     /// Queue a descriptor from a front; waits while the worker is far behind. The caller must hold nothing that a
     /// worker wants (invariant 1), and wakes the worker after it has answered the kernel.
     pub fn front_push(&self, worker: usize, words: &Words) {
-        while !self.memory.ring(worker).push(words, RING_FRONT_SLOTS) {
+        // ORDER: partner is `queue`. A WRITE that the hosted front kept beside the ring was answered, so nothing that follows
+        // it may come before it.
+        while self.overflow[worker].length.load(Ordering::Acquire) > 0
+            || !self.memory.ring(worker).push(words, RING_FRONT_SLOTS)
+        {
             if self.stopping() {
                 return;
             }
@@ -249,9 +254,7 @@ impl Engine {
     pub fn take_frame(&self) -> Result<u32, i32> {
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
-            if let Some((frame, left)) = self.frames.take() {
-                self.memory.header(header::FREE_FRAMES).store(left as u32, Ordering::Relaxed);
-                self.memory.frame_count(frame).store(1, Ordering::Relaxed);
+            if let Some(frame) = self.try_take_frame() {
                 return Ok(frame);
             }
             if let Some(errno) = self.refusal() {
@@ -265,6 +268,15 @@ impl Engine {
         }
     }
 
+    /// A free frame with count 1, if there is one now.
+    #[must_use]
+    pub fn try_take_frame(&self) -> Option<u32> {
+        let (frame, left) = self.frames.take()?;
+        self.memory.header(header::FREE_FRAMES).store(left as u32, Ordering::Relaxed);
+        self.memory.frame_count(frame).store(1, Ordering::Relaxed);
+        Some(frame)
+    }
+
     /// Whether a front may take a request in now without having to wait: one landing frame, one frame to assemble an
     /// answer in, a request slot, and room on every ring. Exact only for the one thread that takes them.
     #[must_use]
@@ -272,9 +284,15 @@ impl Engine {
         /// Descriptors of one request: two parts, each cut once.
         const PIECES_MAX: usize = 4;
         let frames = self.refusal().is_some() || self.frames.len() >= 2;
-        let rings = (0..self.seats.len())
-            .all(|worker| self.memory.ring(worker).queued() + PIECES_MAX <= RING_FRONT_SLOTS);
-        self.stopping() || (frames && rings && self.requests.len() > 0)
+        self.stopping() || (frames && self.rings_have(PIECES_MAX) && self.requests.len() > 0)
+    }
+
+    /// Whether a front may push so many descriptors on any ring now; a hint.
+    pub(crate) fn rings_have(&self, descriptors: usize) -> bool {
+        (0..self.seats.len()).all(|worker| {
+            self.overflow[worker].length.load(Ordering::Relaxed) == 0
+                && self.memory.ring(worker).queued() + descriptors <= RING_FRONT_SLOTS
+        })
     }
 
     /// Wait until [`Engine::has_room`], pressing the workers for frames meanwhile.
@@ -325,9 +343,7 @@ impl Engine {
     pub fn take_request(&self) -> Option<u32> {
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
-            if let Some((slot, _)) = self.requests.take() {
-                let cell = self.memory.request(slot, millrace_layout::request::FRAME);
-                cell.store(NONE, Ordering::Relaxed);
+            if let Some(slot) = self.try_take_request() {
                 return Some(slot);
             }
             if self.stopping() {
@@ -335,6 +351,14 @@ impl Engine {
             }
             wait_freed(&self.memory, seen, Duration::from_millis(20));
         }
+    }
+
+    /// A free request slot, if there is one now.
+    #[must_use]
+    pub fn try_take_request(&self) -> Option<u32> {
+        let (slot, _) = self.requests.take()?;
+        self.memory.request(slot, millrace_layout::request::FRAME).store(NONE, Ordering::Relaxed);
+        Some(slot)
     }
 
     /// Frames that are free now.

@@ -27,15 +27,15 @@ pub(crate) struct Hosted {
 impl Hosted {
     /// `fd` is a clone of its own that the engine keeps open; it must not block.
     pub(crate) fn new(engine: Arc<Engine>, fd: RawFd) -> Self {
-        Self { front: Front::new(engine, fd), fd }
+        Self { front: Front::hosted(engine, fd), fd }
     }
 }
 
 impl HostedFront for Hosted {
     fn take(&mut self) -> Taken {
         for _ in 0..REQUESTS_MAX {
-            let Ok(targets) = self.front.targets() else {
-                return Taken::Gone;
+            let Some(targets) = self.front.ready() else {
+                return Taken::Many;
             };
             // SAFETY: the targets belong to this front alone.
             let read = unsafe { device::try_read(self.fd, &mut self.front.head, targets) };
@@ -54,5 +54,9 @@ impl HostedFront for Hosted {
             }
         }
         Taken::Many
+    }
+
+    fn rest(&mut self) {
+        self.front.rest();
     }
 }

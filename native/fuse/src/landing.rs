@@ -43,6 +43,25 @@ impl Landing {
         Ok(())
     }
 
+    /// The same without waiting. False: there is no frame.
+    pub(crate) fn try_prepare(&mut self) -> bool {
+        if self.fresh == NONE {
+            self.fresh = self.engine.try_take_frame().unwrap_or(NONE);
+        }
+        self.fresh != NONE
+    }
+
+    /// Give the frames back: nothing is to land for now.
+    pub(crate) fn give_back(&mut self) {
+        for frame in [&mut self.fresh, &mut self.pack] {
+            let frame = std::mem::replace(frame, NONE);
+            if frame != NONE {
+                self.engine.free_frame(frame);
+            }
+        }
+        self.packing = false;
+    }
+
     /// What the kernel may write to, in order.
     pub(crate) fn targets(&mut self) -> [Target; 2] {
         if self.fresh == NONE {
@@ -159,10 +178,6 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        for frame in [self.fresh, self.pack] {
-            if frame != NONE {
-                self.engine.free_frame(frame);
-            }
-        }
+        self.give_back();
     }
 }
