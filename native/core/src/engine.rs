@@ -4,17 +4,15 @@ use crate::futex;
 use crate::hosted::Host;
 use crate::memory::Memory;
 use crate::mover::{Movers, spawn};
+use crate::overflow::Overflow;
 use crate::reply::ReplySink;
 use crate::ring::{Cells, Words};
 use crate::worker::{PARKED_EVENT_LOOP, PARKED_NATIVE, Seat};
-use millrace_layout::{
-    NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, RING_SLOTS, descriptor, header, kind,
-};
+use millrace_layout::{NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, descriptor, header, kind};
 use millrace_store::{ChunkStore, GuardedStore, HandleCache, Sweep, Swept};
 use millrace_vault::Vault;
-use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -39,13 +37,6 @@ impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config").field("movers", &self.movers).finish_non_exhaustive()
     }
-}
-
-/// Descriptors that did not fit into a ring, in order. Its length is kept beside the lock, for the common case of none.
-#[derive(Default)]
-struct Overflow {
-    length: AtomicUsize,
-    words: Mutex<VecDeque<Words>>,
 }
 
 /// The data path of one mount.
@@ -180,16 +171,7 @@ impl Engine {
     /// Queue a descriptor on behalf of a worker or mover, or from a front that must not wait. What does not fit is kept in
     /// order beside the ring. The caller wakes the worker.
     pub fn queue(&self, worker: usize, words: Words) {
-        let overflow = &self.overflow[worker];
-        // ORDER: whoever happens after an overflowing push sees its length, and so stays behind it.
-        if overflow.length.load(Ordering::Acquire) == 0
-            && self.memory.ring(worker).push(&words, RING_SLOTS)
-        {
-            return;
-        }
-        let mut rest = overflow.words.lock().unwrap_or_else(PoisonError::into_inner);
-        rest.push_back(words);
-        overflow.length.store(rest.len(), Ordering::Release);
+        self.overflow[worker].push(&self.memory.ring(worker), &words);
     }
 
     /// Queue a descriptor and wake its worker.
@@ -200,18 +182,13 @@ impl Engine {
 
     /// Move what overflowed into the ring, as far as it fits. Consumer of that ring only.
     pub(crate) fn refill(&self, worker: usize) {
-        let overflow = &self.overflow[worker];
-        if overflow.length.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let mut rest = overflow.words.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(words) = rest.front() {
-            if !self.memory.ring(worker).push(words, RING_SLOTS) {
-                break;
-            }
-            rest.pop_front();
-        }
-        overflow.length.store(rest.len(), Ordering::Release);
+        self.overflow[worker].refill(&self.memory.ring(worker));
+    }
+
+    /// Announce that a worker is about to sleep, and how. False: something is queued, do not sleep. Consumer of that ring
+    /// only.
+    pub(crate) fn park(&self, worker: usize, how: u32) -> bool {
+        self.overflow[worker].arm(&self.memory.ring(worker), how)
     }
 
     // ---- for fronts ----
@@ -219,9 +196,8 @@ impl Engine {
     /// Queue a descriptor from a front; waits while the worker is far behind. The caller must hold nothing that a
     /// worker wants (invariant 1), and wakes the worker after it has answered the kernel.
     pub fn front_push(&self, worker: usize, words: &Words) {
-        // ORDER: partner is `queue`. A WRITE that the hosted front kept beside the ring was answered, so nothing that follows
-        // it may come before it.
-        while self.overflow[worker].length.load(Ordering::Acquire) > 0
+        // A WRITE whose piece the hosted front kept beside the ring was answered: what follows it stays behind it.
+        while !self.overflow[worker].is_empty()
             || !self.memory.ring(worker).push(words, RING_FRONT_SLOTS)
         {
             if self.stopping() {
@@ -290,7 +266,7 @@ impl Engine {
     /// Whether a front may push so many descriptors on any ring now; a hint.
     pub(crate) fn rings_have(&self, descriptors: usize) -> bool {
         (0..self.seats.len()).all(|worker| {
-            self.overflow[worker].length.load(Ordering::Relaxed) == 0
+            self.overflow[worker].is_empty()
                 && self.memory.ring(worker).queued() + descriptors <= RING_FRONT_SLOTS
         })
     }

@@ -438,6 +438,19 @@ fn what_overflowed_into_a_ring_that_is_empty_by_now_arrives() {
 }
 
 #[test]
+fn a_worker_does_not_sleep_while_something_lies_beside_its_ring() {
+    let bench = Bench::new();
+    for number in 0..=RING_SLOTS as u32 {
+        bench.execute(&push(number));
+    }
+    bench.release_only(TREE_WORKER, RING_SLOTS);
+    assert!(!bench.engine.arm(TREE_WORKER));
+    assert_eq!(bench.receive(TREE_WORKER, &[])[descriptor::A], RING_SLOTS as u32);
+    assert_eq!(bench.turn(TREE_WORKER, &[], Duration::ZERO), 0);
+    assert!(bench.engine.arm(TREE_WORKER));
+}
+
+#[test]
 fn a_front_stays_behind_what_overflowed() {
     let bench = Bench::new();
     for number in 0..=RING_SLOTS as u32 {
