@@ -36,8 +36,8 @@ const LIFE_MAX = 12;
 const KILLS_OF_TEN = 5;
 /** Milliseconds after which frames and inodes must be free again: longer than closed inodes keep their slots. */
 const REST_MS = 30_000;
-/** Frames that fronts hold for what comes next: two for each that there is, and three for the tree worker's. */
-const FRONT_FRAMES = 7;
+/** Frames that fronts hold for what comes next: two for each that there is, the tree worker's included. */
+const FRONT_FRAMES = 6;
 const FLAGS = ['--slab', '128M', '--data-workers', '2', '-o', 'commit_interval=500'];
 const COMPLAINTS = /damaged|not authentic|cannot be read|died|panicked/;
 

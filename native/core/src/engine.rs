@@ -14,7 +14,10 @@ use millrace_vault::Vault;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long no frame has come when those that wait give up what they keep: far longer than a put takes.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// How a sleeping tree worker is woken: its event loop cannot wait on a futex.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -228,6 +231,13 @@ impl Engine {
     ///
     /// This is where back-pressure acts: a front that waits here reads no further request.
     pub fn take_frame(&self) -> Result<u32, i32> {
+        self.take_frame_or(|| {})
+    }
+
+    /// The same; `stuck` is called, again and again, while none comes and nothing is on its way to the store: whoever holds
+    /// frames that nobody else can free then gives them back.
+    pub fn take_frame_or(&self, mut stuck: impl FnMut()) -> Result<u32, i32> {
+        let mut since = None;
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
             if let Some(frame) = self.try_take_frame() {
@@ -238,6 +248,11 @@ impl Engine {
             }
             if self.stopping() {
                 return Err(libc::ENOTCONN);
+            }
+            let since: &Instant = since.get_or_insert_with(Instant::now);
+            let settles = self.memory.header(header::SETTLING).load(Ordering::Relaxed) > 0;
+            if since.elapsed() >= STUCK && !settles {
+                stuck();
             }
             self.press();
             wait_freed(&self.memory, seen, Duration::from_millis(5));
@@ -253,13 +268,13 @@ impl Engine {
         Some(frame)
     }
 
-    /// Whether a front may take a request in now without having to wait: one landing frame, one frame to assemble an
-    /// answer in, a request slot, and room on every ring. Exact only for the one thread that takes them.
+    /// Whether a front may take a request in now without having to wait: a frame to land in or to assemble an answer in,
+    /// a request slot, and room on every ring. Exact only for the one thread that takes them.
     #[must_use]
     pub fn has_room(&self) -> bool {
         /// Descriptors of one request: two parts, each cut once.
         const PIECES_MAX: usize = 4;
-        let frames = self.refusal().is_some() || self.frames.len() >= 2;
+        let frames = self.refusal().is_some() || self.frames.len() > 0;
         self.stopping() || (frames && self.rings_have(PIECES_MAX) && self.requests.len() > 0)
     }
 

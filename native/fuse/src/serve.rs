@@ -418,10 +418,11 @@ impl Front {
         Ok(())
     }
 
-    /// A frame beside those of the landing, at most one for a request.
+    /// A frame for a request of which nothing is left in the landing: the one that lies ready for the next payload. So a front
+    /// that waits for a frame has none but a pack, and this waits only where there was none because the store failed.
     fn take_frame(&mut self) -> Result<u32, i32> {
-        match &mut self.reserve {
-            Some(reserve) => reserve.take_frame().ok_or(libc::ENOMEM),
+        match self.landing.take_fresh() {
+            Some(frame) => Ok(frame),
             None => self.engine.take_frame(),
         }
     }
@@ -429,7 +430,7 @@ impl Front {
     /// Take a request slot, one for a request, and fill in who asked for what.
     fn open_request(&mut self, parts: u32) -> Option<u32> {
         let slot = match &mut self.reserve {
-            Some(reserve) => reserve.take_request()?,
+            Some(reserve) => reserve.take()?,
             None => self.engine.take_request()?,
         };
         let memory = &self.engine.memory;

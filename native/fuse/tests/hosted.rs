@@ -119,16 +119,13 @@ fn more_forgotten_inodes_than_the_ring_has_room_for_arrive_in_order() {
 }
 
 #[test]
-fn a_request_is_left_to_the_fronts_while_frames_for_it_are_missing() {
+fn a_request_is_left_to_the_fronts_while_no_frame_is_free_and_needs_no_second_one() {
     let mut ground = ground();
     ground.send(READ, &read_across_regions());
     let taken: Vec<u32> = (0..FRAMES).map(|_| ground.bench.frame_with(0, &[1])).collect();
-    for (free, frame) in taken.into_iter().enumerate().take(2) {
-        assert_eq!(ground.takes(), Taken::Many, "{free} frames are free");
-        assert!(!ground.is_read(), "{free} frames are free");
-        assert_eq!(ground.bench.engine.free_frames(), free, "none is kept meanwhile");
-        ground.bench.engine.free_frame(frame);
-    }
+    assert_eq!(ground.takes(), Taken::Many);
+    assert!(!ground.is_read());
+    ground.bench.engine.free_frame(taken[0]);
     ground.takes();
     assert!(ground.is_read());
     for worker in [TREE_WORKER, WORKER] {

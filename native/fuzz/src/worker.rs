@@ -14,7 +14,7 @@ pub(crate) const NODE: u64 = 77;
 pub(crate) const TRANSFER_BYTES: usize = 40;
 pub(crate) const WRITE: u32 = 16;
 /// Frames that a front keeps for what comes next, and request slots.
-const FRONT_FRAMES: usize = 3;
+const FRONT_FRAMES: usize = 2;
 const FRONT_REQUESTS: usize = 1;
 
 type Words = [u32; descriptor::WORDS];
