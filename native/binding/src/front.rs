@@ -46,13 +46,13 @@ pub fn mount(id: u32, options: MountOptions, ended: Function<'_, (), ()>) -> Res
         allow_other: options.allow_other,
         shared_mmap: options.shared_mmap,
     });
-    let session = Arc::new(session.map_err(|e| failed(e.to_string()))?);
+    let session = session.map_err(|e| failed(e.to_string()))?;
+    let point = session.point().clone();
     if let Err(error) = session.serve(&engine, options.threads as usize, ended) {
-        session.point().abort();
+        point.abort();
         return Err(failed(error.to_string()));
     }
-    let point = session.point().clone();
-    remember_mount(id, Mounted { point, _session: Some(session) });
+    remember_mount(id, Mounted { point });
     Ok(())
 }
 
@@ -143,7 +143,7 @@ pub fn bridge_mounted(
     let ended = waker(&ended)?;
     let thread = thread_of(&record).ok_or_else(|| failed("this is not fuse-native 2.2.6"))?;
     let point = Arc::new(MountPoint::new(PathBuf::from(directory)));
-    remember_mount(id, Mounted { point, _session: None });
+    remember_mount(id, Mounted { point });
     // SAFETY: the binding never joins or detaches its thread.
     unsafe { when_left(thread, ended) }.map_err(|e| failed(e.to_string()))
 }

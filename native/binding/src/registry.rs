@@ -1,6 +1,6 @@
 //! Engines by number: a number is what JavaScript threads can pass around.
 use millrace_core::Engine;
-use millrace_fuse::{Bridge, MountPoint, Session};
+use millrace_fuse::{Bridge, MountPoint};
 use millrace_store::JournaledStore;
 use napi::bindgen_prelude::Uint8Array;
 use napi::{Error, Result, Status};
@@ -8,12 +8,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A mount that an engine serves, and what keeps it served.
+/// A mount that an engine serves.
 #[derive(Clone)]
 pub(crate) struct Mounted {
     pub(crate) point: Arc<MountPoint>,
-    /// Holds the descriptor of the kernel's front.
-    pub(crate) _session: Option<Arc<Session>>,
 }
 
 #[derive(Clone)]
@@ -102,7 +100,6 @@ pub(crate) fn forget(id: u32) -> Result<()> {
         let mut engines = ENGINES.write().unwrap_or_else(PoisonError::into_inner);
         engines.get_mut(id as usize).and_then(Option::take).ok_or_else(gone)?
     };
-    drop(entry.mounted);
     drop(entry.bridge);
     let mut engine = entry.engine;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -111,10 +108,13 @@ pub(crate) fn forget(id: u32) -> Result<()> {
             Ok(last) => {
                 // SAFETY: this was the last reference: movers, fronts and workers have left.
                 unsafe { last.memory.wipe() };
+                // Only now the descriptors are closed to which they answered.
+                drop(last);
                 break;
             }
             Err(shared) if std::time::Instant::now() > deadline => {
-                // A thread hangs in the store: keep the memory mapped for it rather than pull it away.
+                // A thread hangs in the store: keep the memory mapped for it, and the descriptors open, rather than
+                // pull them away.
                 std::mem::forget(shared);
                 return Err(Error::new(
                     Status::GenericFailure,

@@ -4,18 +4,20 @@ use crate::futex;
 use crate::hosted::Host;
 use crate::memory::Memory;
 use crate::mover::{Movers, spawn};
+use crate::overflow::Overflow;
 use crate::reply::ReplySink;
 use crate::ring::{Cells, Words};
 use crate::worker::{PARKED_EVENT_LOOP, PARKED_NATIVE, Seat};
-use millrace_layout::{
-    NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, RING_SLOTS, descriptor, header, kind,
-};
+use millrace_layout::{NONE, REQUEST_SLOTS, RING_FRONT_SLOTS, descriptor, header, kind};
 use millrace_store::{ChunkStore, GuardedStore, HandleCache, Sweep, Swept};
 use millrace_vault::Vault;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long no frame has come when those that wait give up what they keep: far longer than a put takes.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// How a sleeping tree worker is woken: its event loop cannot wait on a futex.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -40,13 +42,6 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Descriptors that did not fit into a ring, in order. Its length is kept beside the lock, for the common case of none.
-#[derive(Default)]
-struct Overflow {
-    length: AtomicUsize,
-    words: Mutex<VecDeque<Words>>,
-}
-
 /// The data path of one mount.
 pub struct Engine {
     /// Shared memory.
@@ -63,6 +58,8 @@ pub struct Engine {
     tree_wake: Mutex<Option<Arc<Wake>>>,
     pub(crate) sink: OnceLock<Arc<dyn ReplySink>>,
     pub(crate) host: Host,
+    /// What requests name by number alone.
+    descriptors: Mutex<Vec<OwnedFd>>,
     report: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -94,6 +91,7 @@ impl Engine {
             tree_wake: Mutex::new(None),
             sink: OnceLock::new(),
             host: Host::default(),
+            descriptors: Mutex::default(),
             report: config.report,
         });
         for number in 0..config.movers {
@@ -173,18 +171,10 @@ impl Engine {
         }
     }
 
-    /// Queue a descriptor from a worker or mover. Never waits: what does not fit is kept in order beside the ring.
-    pub(crate) fn queue(&self, worker: usize, words: Words) {
-        let overflow = &self.overflow[worker];
-        // ORDER: whoever happens after an overflowing push sees its length, and so stays behind it.
-        if overflow.length.load(Ordering::Acquire) == 0
-            && self.memory.ring(worker).push(&words, RING_SLOTS)
-        {
-            return;
-        }
-        let mut rest = overflow.words.lock().unwrap_or_else(PoisonError::into_inner);
-        rest.push_back(words);
-        overflow.length.store(rest.len(), Ordering::Release);
+    /// Queue a descriptor on behalf of a worker or mover, or from a front that must not wait. What does not fit is kept in
+    /// order beside the ring. The caller wakes the worker.
+    pub fn queue(&self, worker: usize, words: Words) {
+        self.overflow[worker].push(&self.memory.ring(worker), &words);
     }
 
     /// Queue a descriptor and wake its worker.
@@ -195,18 +185,13 @@ impl Engine {
 
     /// Move what overflowed into the ring, as far as it fits. Consumer of that ring only.
     pub(crate) fn refill(&self, worker: usize) {
-        let overflow = &self.overflow[worker];
-        if overflow.length.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let mut rest = overflow.words.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(words) = rest.front() {
-            if !self.memory.ring(worker).push(words, RING_SLOTS) {
-                break;
-            }
-            rest.pop_front();
-        }
-        overflow.length.store(rest.len(), Ordering::Release);
+        self.overflow[worker].refill(&self.memory.ring(worker));
+    }
+
+    /// Announce that a worker is about to sleep, and how. False: something is queued, do not sleep. Consumer of that ring
+    /// only.
+    pub(crate) fn park(&self, worker: usize, how: u32) -> bool {
+        self.overflow[worker].arm(&self.memory.ring(worker), how)
     }
 
     // ---- for fronts ----
@@ -214,13 +199,24 @@ impl Engine {
     /// Queue a descriptor from a front; waits while the worker is far behind. The caller must hold nothing that a
     /// worker wants (invariant 1), and wakes the worker after it has answered the kernel.
     pub fn front_push(&self, worker: usize, words: &Words) {
-        while !self.memory.ring(worker).push(words, RING_FRONT_SLOTS) {
+        // A WRITE whose piece the hosted front kept beside the ring was answered: what follows it stays behind it.
+        while !self.overflow[worker].is_empty()
+            || !self.memory.ring(worker).push(words, RING_FRONT_SLOTS)
+        {
             if self.stopping() {
                 return;
             }
             self.wake(worker);
             std::thread::sleep(Duration::from_micros(50));
         }
+    }
+
+    /// Keep a descriptor open until the engine is gone; its number. A request names it by that alone, and may be answered
+    /// long after its front has left: by then a number that was free would be a chunk's or a journal's.
+    pub fn keep_open(&self, descriptor: OwnedFd) -> RawFd {
+        let number = descriptor.as_raw_fd();
+        self.descriptors.lock().unwrap_or_else(PoisonError::into_inner).push(descriptor);
+        number
     }
 
     /// Why no data may wait for the store: it fails, and nobody is making room in it.
@@ -235,11 +231,16 @@ impl Engine {
     ///
     /// This is where back-pressure acts: a front that waits here reads no further request.
     pub fn take_frame(&self) -> Result<u32, i32> {
+        self.take_frame_or(|| {})
+    }
+
+    /// The same; `stuck` is called, again and again, while none comes and nothing is on its way to the store: whoever holds
+    /// frames that nobody else can free then gives them back.
+    pub fn take_frame_or(&self, mut stuck: impl FnMut()) -> Result<u32, i32> {
+        let mut since = None;
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
-            if let Some((frame, left)) = self.frames.take() {
-                self.memory.header(header::FREE_FRAMES).store(left as u32, Ordering::Relaxed);
-                self.memory.frame_count(frame).store(1, Ordering::Relaxed);
+            if let Some(frame) = self.try_take_frame() {
                 return Ok(frame);
             }
             if let Some(errno) = self.refusal() {
@@ -248,21 +249,41 @@ impl Engine {
             if self.stopping() {
                 return Err(libc::ENOTCONN);
             }
+            let since: &Instant = since.get_or_insert_with(Instant::now);
+            let settles = self.memory.header(header::SETTLING).load(Ordering::Relaxed) > 0;
+            if since.elapsed() >= STUCK && !settles {
+                stuck();
+            }
             self.press();
             wait_freed(&self.memory, seen, Duration::from_millis(5));
         }
     }
 
-    /// Whether a front may take a request in now without having to wait: one landing frame, one frame to assemble an
-    /// answer in, a request slot, and room on every ring. Exact only for the one thread that takes them.
+    /// A free frame with count 1, if there is one now.
+    #[must_use]
+    pub fn try_take_frame(&self) -> Option<u32> {
+        let (frame, left) = self.frames.take()?;
+        self.memory.header(header::FREE_FRAMES).store(left as u32, Ordering::Relaxed);
+        self.memory.frame_count(frame).store(1, Ordering::Relaxed);
+        Some(frame)
+    }
+
+    /// Whether a front may take a request in now without having to wait: a frame to land in or to assemble an answer in,
+    /// a request slot, and room on every ring. Exact only for the one thread that takes them.
     #[must_use]
     pub fn has_room(&self) -> bool {
         /// Descriptors of one request: two parts, each cut once.
         const PIECES_MAX: usize = 4;
-        let frames = self.refusal().is_some() || self.frames.len() >= 2;
-        let rings = (0..self.seats.len())
-            .all(|worker| self.memory.ring(worker).queued() + PIECES_MAX <= RING_FRONT_SLOTS);
-        self.stopping() || (frames && rings && self.requests.len() > 0)
+        let frames = self.refusal().is_some() || self.frames.len() > 0;
+        self.stopping() || (frames && self.rings_have(PIECES_MAX) && self.requests.len() > 0)
+    }
+
+    /// Whether a front may push so many descriptors on any ring now; a hint.
+    pub(crate) fn rings_have(&self, descriptors: usize) -> bool {
+        (0..self.seats.len()).all(|worker| {
+            self.overflow[worker].is_empty()
+                && self.memory.ring(worker).queued() + descriptors <= RING_FRONT_SLOTS
+        })
     }
 
     /// Wait until [`Engine::has_room`], pressing the workers for frames meanwhile.
@@ -313,9 +334,7 @@ impl Engine {
     pub fn take_request(&self) -> Option<u32> {
         loop {
             let seen = self.memory.header(header::FREED).load(Ordering::SeqCst);
-            if let Some((slot, _)) = self.requests.take() {
-                let cell = self.memory.request(slot, millrace_layout::request::FRAME);
-                cell.store(NONE, Ordering::Relaxed);
+            if let Some(slot) = self.try_take_request() {
                 return Some(slot);
             }
             if self.stopping() {
@@ -323,6 +342,14 @@ impl Engine {
             }
             wait_freed(&self.memory, seen, Duration::from_millis(20));
         }
+    }
+
+    /// A free request slot, if there is one now.
+    #[must_use]
+    pub fn try_take_request(&self) -> Option<u32> {
+        let (slot, _) = self.requests.take()?;
+        self.memory.request(slot, millrace_layout::request::FRAME).store(NONE, Ordering::Relaxed);
+        Some(slot)
     }
 
     /// Frames that are free now.

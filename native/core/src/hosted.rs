@@ -10,7 +10,6 @@
 //! While it is hosted, the other fronts sleep. They take over by themselves when the worker does not come back soon.
 use crate::engine::Engine;
 use crate::futex;
-use millrace_layout::RING_FRONT_SLOTS;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +20,7 @@ const STREAK: u32 = 24;
 const FEW: usize = 4;
 /// How long fronts sleep before they look whether the worker still comes back.
 const WATCH: Duration = Duration::from_millis(4);
-/// What must be free for the worker never to wait: more than the fronts, which read one request each, can take meanwhile.
+/// What must be free for the worker to read: with less, somebody soon has to wait for room, which the fronts can.
 const MARGIN: usize = 8;
 
 /// What one attempt to take a request in yields.
@@ -37,8 +36,11 @@ pub enum Taken {
 
 /// A front that never waits. Called on the tree worker's thread, between its turns.
 pub trait HostedFront: Send {
-    /// Read and queue what lies ready.
+    /// Read and queue what lies ready. Waits for nothing: neither for frames, nor for request slots, nor for room on a ring.
     fn take(&mut self) -> Taken;
+
+    /// Give back what is kept for the next request: it will not come soon.
+    fn rest(&mut self);
 }
 
 /// The tree worker's own front, and who reads now.
@@ -114,7 +116,11 @@ impl Engine {
         let mut front = host.front.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = match front.as_mut() {
             Some(front) if self.has_margin() => front.take(),
-            _ => Taken::Gone,
+            Some(front) => {
+                front.rest();
+                Taken::Many
+            }
+            None => Taken::Gone,
         };
         if matches!(taken, Taken::Many | Taken::Gone) {
             self.unhost();
@@ -122,8 +128,6 @@ impl Engine {
     }
 
     fn has_margin(&self) -> bool {
-        let rings = (0..self.seats.len())
-            .all(|worker| self.memory.ring(worker).queued() + 4 * MARGIN <= RING_FRONT_SLOTS);
-        rings && self.frames.len() >= MARGIN && self.requests.len() >= MARGIN
+        self.rings_have(4 * MARGIN) && self.frames.len() >= MARGIN && self.requests.len() >= MARGIN
     }
 }

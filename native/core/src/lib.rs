@@ -22,6 +22,7 @@ mod memory;
 mod mortality;
 #[cfg(not(loom))]
 mod mover;
+mod overflow;
 #[cfg(not(loom))]
 mod reply;
 #[cfg(not(loom))]

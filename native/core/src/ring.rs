@@ -99,7 +99,7 @@ impl<C: Cells> Ring<C> {
     }
 
     /// Announce that the consumer is about to sleep, and how (not 0). False: something arrived meanwhile, do not
-    /// sleep. Consumer only.
+    /// sleep. Consumer only; one that has descriptors beside the ring looks there as well (`overflow.rs`).
     pub fn arm(&self, how: u32) -> bool {
         self.0.parked().store(how, Ordering::Relaxed);
         // ORDER: partner is the fence in `claim_wake`. Either the producer sees `how`, or we see its descriptor.
@@ -136,6 +136,7 @@ impl<C: Cells> Ring<C> {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
+    use crate::overflow::Overflow;
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
 
@@ -267,6 +268,40 @@ mod model {
             let sleeps = ring.arm(1);
             let woken = producer.join().unwrap_or(false);
             assert!(!sleeps || woken, "the consumer sleeps on a ring that is not empty");
+        });
+    }
+
+    #[test]
+    fn a_wake_up_is_never_lost_beside_a_full_ring() {
+        loom::model(|| {
+            let cells = model();
+            let ring = Ring(cells.clone());
+            let overflow = Arc::new(Overflow::default());
+            for _ in 0..SLOTS {
+                overflow.push(&ring, &[0; descriptor::WORDS]);
+            }
+            let producer = {
+                let (ring, overflow) = (Ring(cells.clone()), overflow.clone());
+                loom::thread::spawn(move || {
+                    overflow.push(&ring, &[0; descriptor::WORDS]);
+                    ring.claim_wake() == 1
+                })
+            };
+            let mut taken = 0;
+            for _ in 0..2 {
+                let ready = ring.available(8);
+                ring.release(ready);
+                overflow.refill(&ring);
+                taken += ready;
+            }
+            let sleeps = overflow.arm(&ring, 1);
+            let woken = producer.join().unwrap_or(false);
+            assert!(
+                !sleeps || woken || taken == SLOTS + 1,
+                "the consumer sleeps beside a descriptor"
+            );
+            overflow.refill(&ring);
+            assert_eq!(taken + ring.available(8), SLOTS + 1);
         });
     }
 }

@@ -152,10 +152,12 @@ impl Engine {
             return 0;
         }
         // ORDER: `stop` sets its word before it looks who sleeps, we arm before we look at the word: one sees the other.
-        if ring.arm(PARKED_NATIVE) && !self.stopping() {
+        if self.park(worker, PARKED_NATIVE) && !self.stopping() {
             futex::wait(ring.0.parked(), PARKED_NATIVE, timeout);
             ring.disarm();
         }
+        // It may lie beside the ring: see overflow.rs.
+        self.refill(worker);
         let slept = start.elapsed();
         seat.spin =
             if slept < NAP { (seat.spin * 2).min(SPIN_MAX) } else { (seat.spin / 2).max(SPIN_MIN) };
@@ -165,6 +167,6 @@ impl Engine {
     /// Announce that the tree worker goes back to its event loop. False: something arrived meanwhile.
     pub fn arm(&self, worker: usize) -> bool {
         self.unhost();
-        self.memory.ring(worker).arm(PARKED_EVENT_LOOP) && !self.stopping()
+        self.park(worker, PARKED_EVENT_LOOP) && !self.stopping()
     }
 }

@@ -438,6 +438,41 @@ fn what_overflowed_into_a_ring_that_is_empty_by_now_arrives() {
 }
 
 #[test]
+fn a_worker_does_not_sleep_while_something_lies_beside_its_ring() {
+    let bench = Bench::new();
+    for number in 0..=RING_SLOTS as u32 {
+        bench.execute(&push(number));
+    }
+    bench.release_only(TREE_WORKER, RING_SLOTS);
+    assert!(!bench.engine.arm(TREE_WORKER));
+    assert_eq!(bench.receive(TREE_WORKER, &[])[descriptor::A], RING_SLOTS as u32);
+    assert_eq!(bench.turn(TREE_WORKER, &[], Duration::ZERO), 0);
+    assert!(bench.engine.arm(TREE_WORKER));
+}
+
+#[test]
+fn a_front_stays_behind_what_overflowed() {
+    let bench = Bench::new();
+    for number in 0..=RING_SLOTS as u32 {
+        bench.execute(&push(number));
+    }
+    // The ring is empty, and the last push lies beside it.
+    bench.release_only(TREE_WORKER, RING_SLOTS);
+    let engine = bench.engine.clone();
+    let front = std::thread::spawn(move || {
+        let mut words = [0; descriptor::WORDS];
+        words[descriptor::A] = NONE;
+        engine.front_push(TREE_WORKER, &words);
+    });
+    // Long enough for a front that does not wait.
+    std::thread::sleep(Duration::from_millis(50));
+    for wanted in [RING_SLOTS as u32, NONE] {
+        assert_eq!(bench.receive(TREE_WORKER, &[])[descriptor::A], wanted);
+    }
+    front.join().unwrap();
+}
+
+#[test]
 fn content_in_pieces_has_the_id_of_one_chunk() {
     let bench = Bench::new();
     let data = plain(FRAME_BYTES, 7);

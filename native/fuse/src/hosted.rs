@@ -3,7 +3,7 @@ use crate::device::{self, Read};
 use crate::protocol::opcode;
 use crate::serve::Front;
 use millrace_core::{Engine, HostedFront, Taken};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// Payloads from here on are bulk: several fronts read and copy them faster.
@@ -12,34 +12,33 @@ const BULK_BYTES: usize = 64 << 10;
 const REQUESTS_MAX: usize = 4;
 
 /// A front on a descriptor that never waits, read when somebody says so: /dev/fuse, or what stands in for it where there
-/// is no kernel.
+/// is no kernel. The descriptor must stay open until every request is answered: see [`Engine::keep_open`].
 #[must_use]
-pub fn front_on(engine: Arc<Engine>, fd: OwnedFd) -> Box<dyn HostedFront> {
+pub fn front_on(engine: Arc<Engine>, fd: RawFd) -> Box<dyn HostedFront> {
     Box::new(Hosted::new(engine, fd))
 }
 
 /// One more descriptor of the connection, which is only read while the tree worker wants to.
 pub(crate) struct Hosted {
     front: Front,
-    fd: OwnedFd,
+    fd: RawFd,
 }
 
 impl Hosted {
-    /// `fd` is a clone of its own; it must not block.
-    pub(crate) fn new(engine: Arc<Engine>, fd: OwnedFd) -> Self {
-        Self { front: Front::new(engine, fd.as_raw_fd()), fd }
+    /// `fd` is a clone of its own that the engine keeps open; it must not block.
+    pub(crate) fn new(engine: Arc<Engine>, fd: RawFd) -> Self {
+        Self { front: Front::hosted(engine, fd), fd }
     }
 }
 
 impl HostedFront for Hosted {
     fn take(&mut self) -> Taken {
         for _ in 0..REQUESTS_MAX {
-            let Ok(targets) = self.front.targets() else {
-                return Taken::Gone;
+            let Some(targets) = self.front.ready() else {
+                return Taken::Many;
             };
             // SAFETY: the targets belong to this front alone.
-            let read =
-                unsafe { device::try_read(self.fd.as_raw_fd(), &mut self.front.head, targets) };
+            let read = unsafe { device::try_read(self.fd, &mut self.front.head, targets) };
             match read {
                 Ok(Read::Bytes(bytes)) => {
                     let head = &self.front.head;
@@ -55,5 +54,9 @@ impl HostedFront for Hosted {
             }
         }
         Taken::Many
+    }
+
+    fn rest(&mut self) {
+        self.front.rest();
     }
 }

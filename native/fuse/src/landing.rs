@@ -36,11 +36,39 @@ impl Landing {
     }
 
     /// Make room for the largest request. An errno: no frame can be had because the store fails.
+    ///
+    /// The pack is kept while frames come, however slowly: a frame for each small payload would make them shorter still.
+    /// Where none comes, it may be one of those that everybody waits for.
     pub(crate) fn prepare(&mut self) -> Result<(), i32> {
         if self.fresh == NONE {
-            self.fresh = self.engine.take_frame()?;
+            let Self { engine, pack, packing, .. } = self;
+            self.fresh = engine.take_frame_or(|| {
+                *packing = false;
+                give_back(engine, pack);
+            })?;
         }
         Ok(())
+    }
+
+    /// The frame for the next payload, when a request that has none needs one.
+    pub(crate) fn take_fresh(&mut self) -> Option<u32> {
+        let fresh = std::mem::replace(&mut self.fresh, NONE);
+        (fresh != NONE).then_some(fresh)
+    }
+
+    /// The same without waiting. False: there is no frame.
+    pub(crate) fn try_prepare(&mut self) -> bool {
+        if self.fresh == NONE {
+            self.fresh = self.engine.try_take_frame().unwrap_or(NONE);
+        }
+        self.fresh != NONE
+    }
+
+    /// Give the frames back: nothing is to land for now.
+    pub(crate) fn give_back(&mut self) {
+        give_back(&self.engine, &mut self.fresh);
+        give_back(&self.engine, &mut self.pack);
+        self.packing = false;
     }
 
     /// What the kernel may write to, in order.
@@ -157,12 +185,50 @@ impl Landing {
     }
 }
 
+fn give_back(engine: &Engine, frame: &mut u32) {
+    let frame = std::mem::replace(frame, NONE);
+    if frame != NONE {
+        engine.free_frame(frame);
+    }
+}
+
 impl Drop for Landing {
     fn drop(&mut self) {
-        for frame in [self.fresh, self.pack] {
-            if frame != NONE {
-                self.engine.free_frame(frame);
-            }
-        }
+        self.give_back();
+    }
+}
+
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the engine use the rest")]
+#[path = "../../core/tests/support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+    use support::{Bench, FRAMES};
+
+    #[test]
+    fn whoever_waits_for_a_frame_gives_back_its_pack_when_none_comes() {
+        let bench = Bench::new();
+        let mut landing = Landing::new(bench.engine.clone());
+        landing.prepare().unwrap();
+        let (parts, count) = landing.accept(100).unwrap();
+        assert_eq!(count, 1);
+        // The payload is stored: only the landing still keeps the frame, for further ones.
+        bench.engine.free_frame(parts[0].frame);
+        assert_eq!(bench.engine.free_frames(), FRAMES - 1);
+        let _others: Vec<u32> = (1..FRAMES).map(|_| bench.frame_with(0, &[1])).collect();
+        let (say, heard) = channel();
+        std::thread::spawn(move || {
+            let prepared = landing.prepare();
+            let _ = say.send((prepared, landing));
+        });
+        // Guards against a landing that waits for ever.
+        let (prepared, landing) = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(prepared, Ok(()));
+        assert_eq!((landing.fresh, landing.pack), (parts[0].frame, NONE));
     }
 }

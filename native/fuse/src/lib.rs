@@ -14,6 +14,7 @@ mod landing;
 pub mod libfuse2;
 mod mount_point;
 mod protocol;
+mod reserve;
 mod serve;
 mod session;
 

@@ -5,6 +5,7 @@ use crate::protocol::{
     BATCH_FORGET_BYTES, FORGET_ONE_BYTES, HEAD_BYTES, Head, IN_HEADER_BYTES, TRANSFER_BYTES,
     WRITE_KILL_SUIDGID, handle, opcode,
 };
+use crate::reserve::Reserve;
 use millrace_core::{Engine, KillPoint, Life, Words, hide_stack, pass};
 use millrace_layout::{
     FRAME_BYTES, INODE_SLOTS, NONE, REGION_BYTES, REQUEST_BODY_BYTES, TREE_WORKER, descriptor,
@@ -25,6 +26,8 @@ pub(crate) struct Front {
     fd: i32,
     pub(crate) head: Head,
     landing: Landing,
+    /// Only of a front that must not wait.
+    reserve: Option<Reserve>,
     /// Why there is no frame for the next payload, if there is none.
     starved: Option<i32>,
     /// Workers to wake after the kernel has been answered, as bits.
@@ -56,7 +59,32 @@ pub(crate) fn serve(engine: &Arc<Engine>, fd: i32) -> std::io::Result<()> {
 impl Front {
     pub(crate) fn new(engine: Arc<Engine>, fd: i32) -> Self {
         let landing = Landing::new(engine.clone());
-        Self { engine, fd, head: Head([0; HEAD_BYTES]), landing, starved: None, wakes: 0 }
+        let head = Head([0; HEAD_BYTES]);
+        Self { engine, fd, head, landing, reserve: None, starved: None, wakes: 0 }
+    }
+
+    /// A front that never waits: it reads only when [`Front::ready`] says so, and queues also beside rings that are full.
+    pub(crate) fn hosted(engine: Arc<Engine>, fd: i32) -> Self {
+        let reserve = Some(Reserve::new(engine.clone()));
+        Self { reserve, ..Self::new(engine, fd) }
+    }
+
+    /// Where the next request may land, once there is all that it can need. `None`: there is not, and nothing is kept.
+    pub(crate) fn ready(&mut self) -> Option<[Target; 2]> {
+        self.starved = None;
+        if self.landing.try_prepare() && self.reserve.as_mut().is_some_and(Reserve::fill) {
+            return Some(self.landing.targets());
+        }
+        self.rest();
+        None
+    }
+
+    /// Give back what is kept for the next request.
+    pub(crate) fn rest(&mut self) {
+        self.landing.give_back();
+        if let Some(reserve) = &mut self.reserve {
+            reserve.give_back();
+        }
     }
 
     /// Where the next request may land; waits for a frame. An error: the engine stops.
@@ -149,7 +177,12 @@ impl Front {
     }
 
     fn push(&mut self, worker: usize, words: &Words) {
-        self.engine.front_push(worker, words);
+        if self.reserve.is_some() {
+            // The tree worker's own thread: nobody else would make room on its ring.
+            self.engine.queue(worker, *words);
+        } else {
+            self.engine.front_push(worker, words);
+        }
         self.wakes |= 1 << worker;
     }
 
@@ -284,7 +317,7 @@ impl Front {
             return Ok(());
         }
         let first = (REGION_BYTES - (offset % REGION_BYTES as u64) as usize).min(bytes);
-        let frame = if first < bytes { self.engine.take_frame()? } else { NONE };
+        let frame = if first < bytes { self.take_frame()? } else { NONE };
         let request = self.open_request(if first < bytes { 2 } else { 1 }).ok_or(libc::ENOTCONN)?;
         let memory = &self.engine.memory;
         memory.request(request, request::FRAME).store(frame, Ordering::Relaxed);
@@ -308,9 +341,8 @@ impl Front {
     /// knows where the holes are only then.
     fn sync(&mut self) -> Result<(), i32> {
         let slot = self.slot()?;
-        let memory = &self.engine.memory;
         // ORDER: partner is `push_piece`.
-        let mut touched = memory.inode(slot, inode::TOUCHED).load(Ordering::Acquire);
+        let mut touched = self.engine.memory.inode(slot, inode::TOUCHED).load(Ordering::Acquire);
         let flush = self.head.opcode() == opcode::FLUSH;
         if flush && self.head.handle() & handle::WRITE == 0 {
             self.answer(0, &[]);
@@ -364,29 +396,43 @@ impl Front {
             // A long xattr or link target: rare, so a copy through a frame of its own is fine.
             let mut all = vec![0; far];
             self.landing.copy(far, &mut all);
-            let frame = match self.engine.take_frame() {
+            let frame = match self.take_frame() {
                 Ok(frame) => frame,
                 Err(errno) => {
                     self.engine.drop_request(request);
                     return Err(errno);
                 }
             };
+            let memory = &self.engine.memory;
             // SAFETY: the frame was just taken, and a request is at most a frame long.
             let to = unsafe { std::slice::from_raw_parts_mut(memory.frame(frame), FRAME_BYTES) };
             to[..far - fits].copy_from_slice(&all[fits..]);
             memory.request(request, request::FRAME).store(frame, Ordering::Relaxed);
             memory.request(request, request::FRAME_OFFSET).store(0, Ordering::Relaxed);
         }
-        memory.request(request, request::BODY_LENGTH).store(body as u32, Ordering::Relaxed);
+        let length = self.engine.memory.request(request, request::BODY_LENGTH);
+        length.store(body as u32, Ordering::Relaxed);
         let mut words = piece(kind::REQUEST, NONE, 0, 0);
         words[descriptor::A] = request;
         self.push(TREE_WORKER, &words);
         Ok(())
     }
 
-    /// Take a request slot and fill in who asked for what.
-    fn open_request(&self, parts: u32) -> Option<u32> {
-        let slot = self.engine.take_request()?;
+    /// A frame for a request of which nothing is left in the landing: the one that lies ready for the next payload. So a front
+    /// that waits for a frame has none but a pack, and this waits only where there was none because the store failed.
+    fn take_frame(&mut self) -> Result<u32, i32> {
+        match self.landing.take_fresh() {
+            Some(frame) => Ok(frame),
+            None => self.engine.take_frame(),
+        }
+    }
+
+    /// Take a request slot, one for a request, and fill in who asked for what.
+    fn open_request(&mut self, parts: u32) -> Option<u32> {
+        let slot = match &mut self.reserve {
+            Some(reserve) => reserve.take()?,
+            None => self.engine.take_request()?,
+        };
         let memory = &self.engine.memory;
         memory.request64(slot, request::UNIQUE).store(self.head.unique(), Ordering::Relaxed);
         memory

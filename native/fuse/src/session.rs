@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What to mount.
 #[derive(Clone, Debug)]
@@ -60,7 +60,6 @@ impl std::error::Error for MountError {}
 pub struct Session {
     fd: OwnedFd,
     point: Arc<MountPoint>,
-    running: AtomicUsize,
 }
 
 fn path(path: &Path) -> Result<CString, MountError> {
@@ -178,7 +177,7 @@ impl Session {
         let fd = if privileged { attach(&mounting)? } else { attach_with_helper(&mounting)? };
         let shared_mmap = mounting.shared_mmap;
         let point = Arc::new(MountPoint::new(mounting.directory));
-        let session = Self { fd, point, running: AtomicUsize::new(0) };
+        let session = Self { fd, point };
         if let Err(error) = negotiate(session.fd.as_fd(), shared_mmap) {
             let _ = session.point.unmount(true);
             return Err(error);
@@ -187,42 +186,56 @@ impl Session {
     }
 
     /// Where it is mounted.
+    #[must_use]
     pub fn point(&self) -> &Arc<MountPoint> {
         &self.point
     }
 
     /// Start `threads` front threads. `ended` is called once, when the last one has left: the mount is gone.
+    ///
+    /// The engine keeps all descriptors until it is gone itself. That holds nobody up: the kernel ends the connection when
+    /// it is aborted, or when the mount is gone.
+    ///
+    /// # Errors
+    /// When a descriptor or a thread cannot be had; the caller then aborts the mount, so that the other threads leave.
     pub fn serve(
-        self: &Arc<Self>,
+        self,
         engine: &Arc<Engine>,
         threads: usize,
         ended: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
-        let ended = Arc::new(std::sync::Mutex::new(Some(ended)));
         let spare = device::clone(&self.fd)?;
         device::never_block(&spare)?;
+        let clones: Vec<OwnedFd> =
+            (1..threads).map(|_| device::clone(&self.fd)).collect::<std::io::Result<_>>()?;
+        let running = Arc::new(AtomicUsize::new(1 + clones.len()));
+        let ended = Arc::new(Mutex::new(Some(ended)));
+        let spare = engine.keep_open(spare);
         engine.host_front(Some(Box::new(Hosted::new(engine.clone(), spare))));
-        self.running.store(threads, Ordering::SeqCst);
-        for number in 0..threads {
-            let (session, engine, ended) = (self.clone(), engine.clone(), ended.clone());
-            let own = if number == 0 { None } else { Some(device::clone(&self.fd)?) };
-            std::thread::Builder::new().name(format!("front-{number}")).spawn(move || {
-                let fd = own.as_ref().unwrap_or(&session.fd).as_raw_fd();
-                let run = std::panic::AssertUnwindSafe(|| serve(&engine, fd));
+        for (number, own) in std::iter::once(self.fd).chain(clones).enumerate() {
+            let fd = engine.keep_open(own);
+            let (served, running, ended) = (engine.clone(), running.clone(), ended.clone());
+            let front = move || {
+                let run = std::panic::AssertUnwindSafe(|| serve(&served, fd));
                 match std::panic::catch_unwind(run) {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => engine.fail(format!("/dev/fuse failed: {error}")),
-                    Err(_) => engine.fail(format!("front {number} died: the mount ends")),
+                    Ok(Err(error)) => served.fail(format!("/dev/fuse failed: {error}")),
+                    Err(_) => served.fail(format!("front {number} died: the mount ends")),
                 }
-                if session.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-                    engine.host_front(None);
-                    let ended =
-                        ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                if running.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    served.host_front(None);
+                    let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
                     if let Some(ended) = ended {
                         ended();
                     }
                 }
-            })?;
+            };
+            let started = std::thread::Builder::new().name(format!("front-{number}")).spawn(front);
+            if let Err(error) = started {
+                // It holds the engine, and the thread that would take it away may never come.
+                engine.host_front(None);
+                return Err(error);
+            }
         }
         self.point.widen_readahead(2048);
         Ok(())

@@ -7,6 +7,7 @@ use millrace_fuse::front_on;
 use millrace_layout::FRAME_BYTES;
 use std::cell::RefCell;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 
 const IN_HEADER_BYTES: usize = 40;
 /// Bytes of a request that do not land in a frame.
@@ -41,8 +42,7 @@ pub(crate) fn run(data: &[u8]) {
 
 fn serve_all(bench: &Bench, file: &mut File, data: &[u8]) {
     prepare(bench);
-    let Ok(own) = file.try_clone() else { return };
-    let mut front = front_on(bench.engine.clone(), own.into());
+    let mut front = front_on(bench.engine.clone(), file.as_raw_fd());
     let mut input = Input(data);
     let mut sent_bytes = 0;
     // One buffer for all: to fault its pages in anew would take longer than the rest.

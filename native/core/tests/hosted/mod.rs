@@ -28,6 +28,8 @@ impl HostedFront for Always {
         push(&self.engine);
         if self.answer.load(Ordering::SeqCst) == MANY { Taken::Many } else { Taken::Few }
     }
+
+    fn rest(&mut self) {}
 }
 
 fn push(engine: &Engine) {
