@@ -3,11 +3,14 @@
  * the thread, and what was acknowledged before is there afterwards.
  */
 import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { mountTest } from '../support/family.ts';
 import { type Mount, temporaryDirectory, withMount } from '../support/mount.ts';
-import { mountAt } from '../support/mount-table.ts';
+import { detach, mountAt } from '../support/mount-table.ts';
 import { Syscalls } from '../support/syscalls.ts';
 
 /** What a call on a mount that has ended may fail with. */
@@ -98,5 +101,84 @@ for (const [death, name] of DEATHS) {
       }
     },
     { needs: death.startsWith('front') ? 'front threads' : undefined },
+  );
+}
+
+/** Set while this file runs once more, in a mount namespace of its own where nothing is aborted by fusectl. */
+const isWithoutFusectl = process.env['MILLRACE_TEST_WITHOUT_FUSECTL'] !== undefined;
+
+/** Runs a case of this file while a store lasts. */
+async function onStore(purpose: string, body: (storeDir: string) => Promise<void>): Promise<void> {
+  const storeDir = temporaryDirectory(purpose);
+  try {
+    await body(storeDir);
+  } finally {
+    rmSync(storeDir, { recursive: true, force: true });
+  }
+}
+
+if (isWithoutFusectl) {
+  mountTest('a mount that cannot be aborted at all ends with its process', () =>
+    onStore('death', (storeDir) =>
+      withMount({ storeDir, environment: { MILLRACE_TEST_DIE: 'data:40' } }, async (mount) => {
+        // Nobody finds it at its mount point any more, so it cannot be unmounted by force.
+        const elsewhere = `${storeDir}-elsewhere`;
+        mkdirSync(elsewhere);
+        execFileSync('mount', ['--move', mount.dir, elsewhere]);
+        const calls = new Syscalls({ onStuck: () => void mount.kill9() });
+        try {
+          const ended = once(mount.child, 'exit');
+          const file = { path: `${elsewhere}/file`, synced: true };
+          assert.ok(ENDED.includes(await writeUntilToldOtherwise(calls, file)));
+          const [status] = await ended;
+          assert.equal(status, 1, mount.stderr());
+          assert.match(mount.stderr(), /the connection could not be aborted/);
+        } finally {
+          await calls.close();
+          detach(elsewhere);
+          rmSync(elsewhere, { recursive: true });
+        }
+      }),
+    ),
+  );
+} else {
+  mountTest(
+    'all of this in a mount namespace without fusectl, as in a container',
+    async () => {
+      const words = ['umount -l /sys/fs/fuse/connections; exec "$0" "$1"', process.execPath];
+      const { NODE_TEST_CONTEXT: _, ...environment } = process.env;
+      const env = { ...environment, MILLRACE_TEST_WITHOUT_FUSECTL: '1' };
+      const own = fileURLToPath(import.meta.url);
+      await promisify(execFile)('unshare', ['-m', 'sh', '-c', ...words, own], { env });
+    },
+    { root: true, needs: 'front threads' },
+  );
+
+  mountTest(
+    'a native thread that does not end keeps nobody from being told how the mount did',
+    () =>
+      onStore('death', async (storeDir) => {
+        const pipe = `${storeDir}-pipe`;
+        execFileSync('mkfifo', [pipe]);
+        const environment = {
+          MILLRACE_TEST_DIE: 'data:40',
+          MILLRACE_STORE_FAULTS: `fifo=${pipe},after=3`,
+        };
+        try {
+          await withMount({ storeDir, environment }, async (mount) => {
+            const calls = new Syscalls({ onStuck: () => mount.abort() });
+            const ended = once(mount.child, 'exit');
+            const file = { path: `${mount.dir}/file`, synced: false };
+            assert.ok(ENDED.includes(await writeUntilToldOtherwise(calls, file)));
+            await calls.close();
+            const [status] = await ended;
+            assert.equal(status, 1, mount.stderr());
+            assert.match(mount.stderr(), /a native thread did not end/);
+          });
+        } finally {
+          rmSync(pipe);
+        }
+      }),
+    { needs: 'front threads' },
   );
 }
