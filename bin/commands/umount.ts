@@ -131,7 +131,7 @@ function tellStatus(found: FoundRecord): void {
   }
 }
 
-/** The mount is gone, and its server told somebody else how that went. */
+/** The mount is gone, and nothing tells how its server ended. */
 function statusUnknown(mountPoint: string, server: ProcessIdentity | undefined): Failure {
   const what =
     server === undefined
@@ -141,7 +141,7 @@ function statusUnknown(mountPoint: string, server: ProcessIdentity | undefined):
     message: `${mountPoint} is unmounted, but ${what}`,
     hint:
       'see the log of the mount; `millrace recover` tells whether the store refused data, and `millrace mount` ' +
-      'brings that in. Whoever mounts tells it to `umount` of the same user and XDG_RUNTIME_DIR',
+      'brings that in. To be told the status, unmount as the user and with the XDG_RUNTIME_DIR of the mount',
   });
 }
 
