@@ -4,6 +4,8 @@ import { readFileSync } from 'node:fs';
 /** One line of /proc/self/mountinfo. */
 export interface MountEntry {
   mountPoint: string;
+  /** Number of the device, major:minor. */
+  device: string;
   /** File system type, such as ext4 or fuse.millrace. */
   type: string;
   source: string;
@@ -27,6 +29,7 @@ export function readMountTable(): MountEntry[] {
       Buffer.from(unescapeField(field ?? ''), 'latin1').toString('utf8');
     entries.push({
       mountPoint: text(fields[4]),
+      device: text(fields[2]),
       type: text(fields[dash + 1]),
       source: text(fields[dash + 2]),
     });

@@ -5,12 +5,11 @@
 import { once } from 'node:events';
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import path from 'node:path';
 import type { Logger, Mount } from '../engine/mount.ts';
 import type { SweepReport } from '../engine/native.ts';
 import { Failure, type FailureParts, failureParts } from './failure.ts';
-import { mountName, runDirectory } from './paths.ts';
-import type { ServingRecord } from './serving-record.ts';
+import type { ProcessIdentity } from './server-process.ts';
+import { type ServingRecord, socketFile } from './serving-record.ts';
 
 /** Longest order, in characters. */
 const ORDER_MAX = 4096;
@@ -24,15 +23,11 @@ export interface Order {
 
 type Reply = { done: true; report: SweepReport } | ({ done: false } & FailureParts);
 
-function socketFile(mountPoint: string): string {
-  return path.join(runDirectory(), `${mountName(mountPoint)}.sock`);
-}
-
 /**
- * Takes orders for a mount until it ends; resolves once it can be asked. Where that is impossible, the log says why, and
- * the mount goes on.
+ * Takes orders for the mount of this process until it ends; resolves once it can be asked. Where that is impossible,
+ * the log says why, and the mount goes on.
  */
-export async function takeOrders(mountPoint: string, served: Mount, log: Logger): Promise<void> {
+export async function takeOrders(own: ProcessIdentity, served: Mount, log: Logger): Promise<void> {
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy()); // Who asked has gone.
     readLine(socket).then(
@@ -41,7 +36,7 @@ export async function takeOrders(mountPoint: string, served: Mount, log: Logger)
     );
   });
   try {
-    await listen(server, socketFile(mountPoint));
+    await listen(server, socketFile(own));
   } catch (error) {
     const why =
       'commands cannot ask this mount for anything: millrace gc works once it is unmounted';
@@ -58,7 +53,7 @@ export async function takeOrders(mountPoint: string, served: Mount, log: Logger)
 }
 
 async function listen(server: Server, file: string): Promise<void> {
-  // What a killed process left; the mount point is ours now.
+  // What a process of an earlier boot left.
   rmSync(file, { force: true });
   server.listen(file);
   server.unref();
@@ -89,7 +84,7 @@ export async function ask(record: ServingRecord, order: Order): Promise<SweepRep
   const { mountPoint, pid } = record;
   let line: string;
   try {
-    const socket = connect(socketFile(mountPoint));
+    const socket = connect(socketFile(record));
     socket.on('error', () => {}); // Told by the end of the line.
     socket.write(`${JSON.stringify(order)}\n`);
     line = await readLine(socket);

@@ -8,7 +8,8 @@ import { storeExists } from './key-file.ts';
 import type { MountSettings } from './mount-settings.ts';
 import { takeOrders } from './order-socket.ts';
 import { logFile } from './paths.ts';
-import { ownStartedTicks, type ServingRecord, writeRecord } from './serving-record.ts';
+import { identify, type ProcessIdentity } from './server-process.ts';
+import { type ServingRecord, writeRecord } from './serving-record.ts';
 
 const EXIT_GRACE_MS = 5000;
 
@@ -72,14 +73,19 @@ function closeOnSignal(served: Mount, log: Logger): void {
 }
 
 /** Tells umount and the waiting parent that the mount stands; a mount that cannot be found again is closed. */
-async function announce(options: ServeOptions, served: Mount): Promise<ServingRecord> {
+async function announce(
+  options: ServeOptions,
+  own: ProcessIdentity,
+  served: Mount,
+): Promise<ServingRecord> {
   const { settings, readyFd } = options;
+  const { fsname } = settings.options;
   try {
     const record: ServingRecord = {
       mountPoint: settings.mountPoint,
       store: settings.store,
-      pid: process.pid,
-      startedTicks: ownStartedTicks(),
+      ...(typeof fsname === 'string' && { source: fsname }),
+      ...own,
       log: readyFd === undefined ? '' : logFile(settings.mountPoint),
     };
     writeRecord(record);
@@ -98,13 +104,23 @@ export async function serve(options: ServeOptions): Promise<number> {
   const { log } = options;
   const served = await openMount(options);
   closeOnSignal(served, log);
-  await takeOrders(options.settings.mountPoint, served, log);
-  const record = await announce(options, served);
+  const own = identify(process.pid);
+  await takeOrders(own, served, log);
+  const record = await announce(options, own, served);
   const { exitStatus, journal } = await served.done;
-  writeRecord({ ...record, exitStatus, ...(journal !== undefined && { journal }) });
+  leaveStatus({ ...record, exitStatus, ...(journal !== undefined && { journal }) }, log);
   log.info({ exitStatus }, 'unmounted');
   exitEvenSo(exitStatus, log);
   return exitStatus;
+}
+
+/** Whoever unmounts without the record says that the status is not known: no reason for this process to fail. */
+function leaveStatus(record: ServingRecord, log: Logger): void {
+  try {
+    writeRecord(record);
+  } catch (error) {
+    log.warn({ err: error }, 'umount cannot be told how the mount ended');
+  }
 }
 
 /** A forgotten handle must not keep a drained server alive: `umount` waits for its end. */

@@ -104,9 +104,10 @@ export interface Mount {
   collectGarbage(options: { graceSeconds: number; dryRun: boolean }): Promise<SweepReport>;
 }
 
-const SLAB_BYTES = 256 * 2 ** 20;
+/** Memory for data on its way, unless told. */
+export const SLAB_BYTES: number = 256 * 2 ** 20;
 /** Two front threads keep two cores busy; four gain nothing, one costs 12 %. */
-const FUSE_THREADS = 2;
+export const FUSE_THREADS = 2;
 const META_TTL_MS = 5000;
 const COMMIT_INTERVAL_MS = 5000;
 const COLLECT_INTERVAL_MS = 3_600_000;
@@ -117,6 +118,8 @@ const DRAIN_ATTEMPTS = 10;
 const JOURNAL_MS = 120_000;
 /** The same after a thread has died, which may be the one that has to answer. */
 const SALVAGE_MS = 10_000;
+/** How long fronts may take to notice that the connection is aborted, once nothing more can be saved. */
+const LEAVE_MS = 5000;
 /** How long programs that still hold files are waited for after the mount was detached. */
 const DETACH_MS = 2000;
 
@@ -169,6 +172,8 @@ class ServedMount implements Mount {
   #sayFrontEnded: () => void = () => {};
   #finish: (result: MountEnd) => void = () => {};
   #mounted = false;
+  /** Whether the last front has ended: place and number of the mount may be somebody else's from then on. */
+  #isFrontGone = false;
   #failed = false;
   #treeDied = false;
   /** How the mount ends after a thread died. */
@@ -207,7 +212,10 @@ class ServedMount implements Mount {
     });
     this.#failure.catch(() => {});
     this.#frontEnded = new Promise((resolve) => {
-      this.#sayFrontEnded = resolve;
+      this.#sayFrontEnded = () => {
+        this.#isFrontGone = true;
+        resolve();
+      };
     });
   }
 
@@ -374,6 +382,16 @@ class ServedMount implements Mount {
       native().stop(this.#engine);
     };
     this.#salvaged.then(stop, stop);
+    if (this.#mounted) this.#salvaged.then((end) => this.#leaveEvenSo(end), stop);
+  }
+
+  /** Fronts that could not be ended: the process has to end, for the kernel aborts a connection that nobody has open. */
+  async #leaveEvenSo(end: MountEnd): Promise<void> {
+    await sleep(LEAVE_MS, undefined, { ref: false });
+    if (this.#isFrontGone) return;
+    const { log, directory } = this.#options;
+    log.error({ directory }, 'the mount does not end: the process does, so that no program hangs');
+    this.#finish({ ...end, exitStatus: end.exitStatus || 1 });
   }
 
   /** Seals what the threads that are left still know and the store does not. */
@@ -425,9 +443,9 @@ class ServedMount implements Mount {
   // ---- the end ----
 
   async close(): Promise<MountEnd> {
-    if (this.#ending || this.#failed) return this.done;
+    if (this.#ending || this.#failed || this.#isFrontGone) return this.done;
     const refusal = await this.#front.unmount(false);
-    if (refusal !== null) await this.#detach(refusal);
+    if (refusal !== null && !this.#isFrontGone) await this.#detach(refusal);
     return this.done;
   }
 
@@ -448,9 +466,16 @@ class ServedMount implements Mount {
   }
 
   #abort(): void {
-    this.#front.abort().catch((error: unknown) => {
-      this.#options.log.error({ err: error }, 'the mount could not be aborted');
-    });
+    if (this.#isFrontGone) return;
+    const refused = (reason: unknown): void => {
+      this.#options.log.error({ reason }, 'the connection could not be aborted: programs may wait');
+    };
+    this.#front.abort().then(
+      (reason) => {
+        if (reason !== null) refused(reason);
+      },
+      (error: unknown) => refused(String(error)),
+    );
   }
 
   /** The mount is gone: everything that programs wrote becomes durable, or somebody is told that it did not. */
@@ -460,7 +485,7 @@ class ServedMount implements Mount {
     const end = this.#failed
       ? await this.#salvaged
       : await this.#drain().catch(() => this.#salvaged);
-    await this.#stop();
+    await this.#stopEvenSo();
     this.#finish(end);
   }
 
@@ -535,6 +560,15 @@ class ServedMount implements Mount {
     return false;
   }
 
+  /** How the mount ended is known: what cannot be let go of goes with the process, and loses nothing. */
+  async #stopEvenSo(): Promise<void> {
+    try {
+      await this.#stop();
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'not everything of the mount could be let go of');
+    }
+  }
+
   async #stop(): Promise<void> {
     const addon = native();
     addon.stop(this.#engine);
@@ -551,8 +585,8 @@ class ServedMount implements Mount {
   async abandon(): Promise<void> {
     this.#failed = true;
     // Nothing may be mounted yet; what is must not keep anybody waiting.
-    await this.#front.abort().catch(() => undefined);
-    await this.#stop();
+    if (!this.#isFrontGone) await this.#front.abort().catch(() => undefined);
+    await this.#stopEvenSo();
   }
 
   snapshot(): Snapshot {

@@ -93,7 +93,7 @@ export interface Native {
   readChunk(engine: number, chunk: Uint8Array, offset: number, out: Uint8Array): number;
   mount(engine: number, options: KernelMountOptions, ended: () => void): void;
   unmount(engine: number, lazy: boolean): Promise<string | null>;
-  abort(engine: number): Promise<void>;
+  abort(engine: number): Promise<string | null>;
   /** Loads a library for what is loaded later; null, or why not. */
   loadLibrary(file: string): string | null;
   bridgeStart(engine: number, lanes: number, replied: () => void, room: () => void): void;

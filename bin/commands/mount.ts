@@ -6,14 +6,15 @@ import { makeDurableDirectory } from '../../engine/durable-directory.ts';
 import { MillraceError } from '../../engine/errors.ts';
 import { FRONTS } from '../../engine/front/front.ts';
 import { DATA_WORKERS_MAX, FRAME_BYTES } from '../../engine/layout.ts';
-import type { Mount } from '../../engine/mount.ts';
+import { FUSE_THREADS, type Mount, SLAB_BYTES } from '../../engine/mount.ts';
 import type { ReplayNotice } from '../../engine/journal/replay.ts';
 import { readSuperblock } from '../../engine/store/superblock.ts';
 import { startDaemon } from '../daemon.ts';
-import { errnoName, Failure } from '../failure.ts';
+import { EXIT, errnoName, Failure } from '../failure.ts';
 import {
   countIn,
   durationSeconds,
+  formatSize,
   type MountFlags,
   mountFlags,
   mountOptionsHelp,
@@ -28,6 +29,8 @@ import { serve } from '../server.ts';
 
 const SLAB_BYTES_MIN = 64 * FRAME_BYTES;
 const FUSE_THREADS_MAX = 64;
+/** A thread that reads /dev/fuse keeps two frames for itself; as many again are for the data that it brings. */
+const FRAMES_PER_FUSE_THREAD = 4;
 const PROGRESS_PERIOD_MS = 1000;
 
 const CONTROL_HELP = `
@@ -66,6 +69,20 @@ async function refuseShredded(store: string): Promise<void> {
     if (error instanceof MillraceError && error.code === 'KEY_SHREDDED') throw error;
     // Whatever else is wrong is told by who needs it.
   }
+}
+
+/** Throws where the threads that read /dev/fuse, and the tree worker beside them, would leave too little for data. */
+function refuseHungryThreads({ front, fuseThreads, slabBytes }: MountSettings): void {
+  if (front !== 'kernel') return;
+  const threads = fuseThreads ?? FUSE_THREADS;
+  const slab = slabBytes ?? SLAB_BYTES;
+  const needed = FRAMES_PER_FUSE_THREAD * (threads + 1) * FRAME_BYTES;
+  if (slab >= needed) return;
+  throw new Failure({
+    message: `--fuse-threads ${threads} needs --slab ${formatSize(needed)} or more, not ${formatSize(slab)}`,
+    hint: 'give a larger --slab, or fewer --fuse-threads',
+    exitStatus: EXIT.usage,
+  });
 }
 
 /** Makes what a first use needs; throws when something of an earlier use is missing. */
@@ -111,6 +128,7 @@ function printProgress(served: Mount): void {
 
 async function run(directory: string, flags: MountArguments): Promise<void> {
   const settings = mountSettings(directory, flags);
+  refuseHungryThreads(settings);
   await prepare(settings, flags);
   if (!flags.foreground) {
     sayMounted(settings, flags, await startDaemon(settings));
@@ -169,7 +187,7 @@ export function addMountCommand(program: Command): void {
     )
     .option(
       '--fuse-threads <n>',
-      'threads that read /dev/fuse, of the front kernel (default: 2)',
+      'threads that read /dev/fuse, of the front kernel; the slab must have 4M for each, and 4M more (default: 2)',
       countIn({ min: 1, max: FUSE_THREADS_MAX }),
     )
     .option(

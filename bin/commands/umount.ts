@@ -5,7 +5,8 @@ import type { Command } from 'commander';
 import { EXIT, errnoName, Failure } from '../failure.ts';
 import { type MountEntry, mountAt } from '../mount-table.ts';
 import { mountPointPath } from '../paths.ts';
-import { isServing, readRecord, removeRecord, type ServingRecord } from '../serving-record.ts';
+import { findServer, isRunning, type ProcessIdentity } from '../server-process.ts';
+import { type FoundRecord, findRecords } from '../serving-record.ts';
 import { processesUnder } from '../users-of-mount.ts';
 
 const POLL_MS = 20;
@@ -61,20 +62,52 @@ function detach(mountPoint: string): void {
   });
 }
 
-async function waitUntilGone(record: ServingRecord): Promise<void> {
-  for (let waitedMs = 0; isServing(record); waitedMs += POLL_MS) {
+/** Who is waited for: a process, and the record by which it tells how it ended. */
+interface Waited {
+  readonly server: ProcessIdentity;
+  readonly found?: FoundRecord;
+}
+
+/**
+ * All who are to be waited for: who serves what is mounted, undefined where that cannot be found out, and whoever still
+ * drains what was mounted here before, as after umount(8). Where there is nobody, who ended last.
+ */
+function whoIsWaitedFor(
+  there: MountEntry | undefined,
+  records: readonly FoundRecord[],
+): (Waited | undefined)[] {
+  const known = (found: FoundRecord): Waited => ({ server: found.record, found });
+  const running = records.filter(({ record }) => isRunning(record));
+  if (there === undefined) {
+    return (running.length > 0 ? running : records.slice(0, 1)).map(known);
+  }
+  const waited: (Waited | undefined)[] = running.map(known);
+  const server = findServer(there);
+  if (server !== undefined) {
+    if (running.some(({ record }) => record.pid === server.pid)) return waited;
+    return [{ server }, ...waited];
+  }
+  if (running.some((found) => found.isOf(there))) return waited;
+  const died = records.find((found) => found.isOf(there) && !found.hasEnded());
+  return [died && known(died), ...waited];
+}
+
+async function waitUntilGone(server: ProcessIdentity): Promise<void> {
+  for (let waitedMs = 0; isRunning(server); waitedMs += POLL_MS) {
     if (waitedMs > 0 && waitedMs % REMIND_MS === 0) {
-      process.stderr.write(`millrace: still draining (pid ${record.pid})\n`);
+      process.stderr.write(`millrace: still draining (pid ${server.pid})\n`);
     }
     await sleep(POLL_MS);
   }
 }
 
-function finalStatus(mountPoint: string): number {
-  const record = readRecord(mountPoint);
-  removeRecord(mountPoint);
-  const seeLog = record?.log ? `read ${record.log}` : 'read what the server wrote to stderr';
-  if (record?.exitStatus === undefined) {
+/** Throws unless the record says that everything is durable; the record is not needed any more then. */
+function tellStatus(found: FoundRecord): void {
+  const record = found.latest();
+  const { mountPoint } = record;
+  found.remove();
+  const seeLog = record.log ? `read ${record.log}` : 'read what the server wrote to stderr';
+  if (record.exitStatus === undefined) {
     throw new Failure({
       message: `the process that served ${mountPoint} had died before: it was killed, or it crashed`,
       hint: `${seeLog}; what fsync or close acknowledged is in the store, the next mount recovers it`,
@@ -96,21 +129,37 @@ function finalStatus(mountPoint: string): number {
       exitStatus: record.exitStatus,
     });
   }
-  return 0;
+}
+
+/** The mount is gone, and nothing tells how its server ended. */
+function statusUnknown(mountPoint: string, server: ProcessIdentity | undefined): Failure {
+  const what =
+    server === undefined
+      ? 'which process served it is not known: it has died, or it still writes to the store'
+      : `the process ${server.pid}, which served it, has ended; its exit status is not known`;
+  return new Failure({
+    message: `${mountPoint} is unmounted, but ${what}`,
+    hint:
+      'see the log of the mount; `millrace recover` tells whether the store refused data, and `millrace mount` ' +
+      'brings that in. To be told the status, unmount as the user and with the XDG_RUNTIME_DIR of the mount',
+  });
 }
 
 async function run(directory: string): Promise<void> {
   const mountPoint = mountPointPath(directory);
   const there = mountAt(mountPoint);
-  const record = readRecord(mountPoint);
-  // A server that drains after somebody else's umount(8) is still to be waited for.
-  const serving = record !== undefined && isServing(record);
-  const ours = there !== undefined && (serving || there.type === 'fuse.millrace');
-  if (!ours && !(there === undefined && record !== undefined)) throw notOurs(mountPoint, there);
-  if (ours) detach(mountPoint);
-  if (record === undefined) return;
-  await waitUntilGone(record);
-  process.exitCode = finalStatus(mountPoint);
+  const records = findRecords(mountPoint);
+  const isMillrace =
+    there?.type === 'fuse.millrace' ||
+    records.some((found) => there && found.isOf(there) && isRunning(found.record));
+  if (there === undefined ? records.length === 0 : !isMillrace) throw notOurs(mountPoint, there);
+  const waited = whoIsWaitedFor(there, records);
+  if (there !== undefined) detach(mountPoint);
+  for (const each of waited) if (each !== undefined) await waitUntilGone(each.server);
+  for (const each of waited) {
+    if (each?.found === undefined) throw statusUnknown(mountPoint, each?.server);
+    tellStatus(each.found);
+  }
 }
 
 /** Adds the command to the program. */
@@ -122,7 +171,8 @@ export function addUmountCommand(program: Command): void {
     .description(
       'Unmounts DIR, waits until the serving process has written everything to the store and is gone, and ' +
         'returns its exit status: 0 means that every byte written is durable; 3 that the store refused some, ' +
-        'which is sealed in a recovery journal for the next mount (see millrace recover).',
+        'which is sealed in a recovery journal for the next mount (see millrace recover). Where that status cannot ' +
+        'be known, as for another user than the one who mounted, it waits likewise and ends with status 1.',
     )
     .argument('<directory>', 'mount point')
     .action(run);

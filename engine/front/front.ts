@@ -29,10 +29,13 @@ export interface Front {
    * MillraceError when the host or the options do not allow it; nothing is mounted then.
    */
   open(ended: () => void): Promise<void>;
-  /** Unmounts; the reason when it is refused. `lazy`: also while programs use it. */
+  /** Unmounts, unless `ended` was called; the reason when it is refused. `lazy`: also while programs use it. */
   unmount(lazy: boolean): Promise<string | null>;
-  /** Fails what is in flight and all that comes, so that nobody hangs, and detaches the mount. */
-  abort(): Promise<void>;
+  /**
+   * Fails what is in flight and all that comes, so that nobody hangs, and detaches the mount. Not after `ended`: what
+   * the kernel knows the mount by may be another's then. The reason when programs could not be failed.
+   */
+  abort(): Promise<string | null>;
   /** Lets go of what `open` took; the mount is gone, or never was. */
   close(): void;
 }

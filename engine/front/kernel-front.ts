@@ -27,8 +27,8 @@ export class KernelFront implements Front {
     return native().unmount(this.#options.engine, lazy);
   }
 
-  async abort(): Promise<void> {
-    await native().abort(this.#options.engine);
+  async abort(): Promise<string | null> {
+    return native().abort(this.#options.engine);
   }
 
   close(): void {

@@ -55,8 +55,8 @@ export declare class KeyWitness {
   forget(): void
 }
 
-/** Fail what is in flight and detach the mount, so that nobody hangs. */
-export declare function abort(id: number): Promise<void>
+/** Fail what is in flight and detach the mount, so that nobody hangs; why the former could not be done. */
+export declare function abort(id: number): Promise<string | null>
 
 /** Announce that a worker goes back to its event loop. False: something arrived meanwhile. */
 export declare function arm(id: number, worker: number): boolean

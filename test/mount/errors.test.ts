@@ -11,6 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { detach, mountAt } from '../support/mount-table.ts';
@@ -202,6 +203,30 @@ for (const flags of [
     }),
   );
 }
+
+for (const flags of [
+  ['--fuse-threads', '64', '--slab', '64M'],
+  ['--fuse-threads', '16', '--slab', '64M'],
+  ['--fuse-threads', '64'],
+]) {
+  mountTest(`more threads than the slab has room for: ${flags.join(' ')}`, () =>
+    onGround(async (ground) => {
+      const front = ['--front', 'kernel'];
+      const result = await runMillrace([...mountArguments(ground), ...front, ...flags]);
+      assertRefused(result, ground, /--fuse-threads.*--slab/);
+      assert.equal(result.status, 2);
+    }),
+  );
+}
+
+mountTest('as many threads as the slab has room for', () =>
+  withMount({ flags: ['--fuse-threads', '15', '--slab', '64M'] }, async (mount) => {
+    const content = Buffer.alloc(2 ** 26, 'a');
+    await writeFile(join(mount.dir, 'file'), content);
+    assert.ok((await readFile(join(mount.dir, 'file'))).equals(content));
+    assert.equal(await mount.umount(), 0, mount.stderr());
+  }),
+);
 
 mountTest('mount without a directory', () =>
   onGround(async (ground) => {

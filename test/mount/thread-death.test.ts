@@ -3,11 +3,14 @@
  * the thread, and what was acknowledged before is there afterwards.
  */
 import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { mountTest } from '../support/family.ts';
 import { type Mount, temporaryDirectory, withMount } from '../support/mount.ts';
-import { mountAt } from '../support/mount-table.ts';
+import { detach, mountAt } from '../support/mount-table.ts';
 import { Syscalls } from '../support/syscalls.ts';
 
 /** What a call on a mount that has ended may fail with. */
@@ -78,25 +81,120 @@ async function findKept(mount: Mount): Promise<void> {
   assert.equal(await mount.umount(), 0, mount.stderr());
 }
 
-for (const [death, name] of DEATHS) {
+/** Set while this file runs once more, in a mount namespace of its own where nothing is aborted by fusectl. */
+const isWithoutFusectl = process.env['MILLRACE_TEST_WITHOUT_FUSECTL'] !== undefined;
+
+/** Runs a case of this file while a store lasts. */
+async function onStore(purpose: string, body: (storeDir: string) => Promise<void>): Promise<void> {
+  const storeDir = temporaryDirectory(purpose);
+  try {
+    await body(storeDir);
+  } finally {
+    rmSync(storeDir, { recursive: true, force: true });
+  }
+}
+
+/**
+ * One program writes until the thread dies: no other request comes that would end a front. Where the mount was moved it
+ * cannot even be unmounted by force, so that only the end of the process is left.
+ */
+async function endWithoutFusectl(mount: Mount, elsewhere: string | undefined): Promise<void> {
+  if (elsewhere !== undefined) {
+    mkdirSync(elsewhere);
+    execFileSync('mount', ['--move', mount.dir, elsewhere]);
+  }
+  const calls = new Syscalls({ onStuck: () => void mount.kill9() });
+  try {
+    const ended = once(mount.child, 'exit');
+    const file = { path: `${elsewhere ?? mount.dir}/file`, synced: true };
+    assert.ok(ENDED.includes(await writeUntilToldOtherwise(calls, file)));
+    const [status] = await ended;
+    assert.equal(status, 1, mount.stderr());
+    const refused = /the connection could not be aborted/.test(mount.stderr());
+    assert.equal(refused, elsewhere !== undefined, mount.stderr());
+  } finally {
+    await calls.close();
+    if (elsewhere !== undefined) {
+      detach(elsewhere);
+      rmSync(elsewhere, { recursive: true });
+    }
+  }
+}
+
+if (isWithoutFusectl) {
+  for (const isMoved of [false, true]) {
+    mountTest(`without fusectl, the mount ${isMoved ? 'moved' : 'in its place'}`, () =>
+      onStore('death', (storeDir) =>
+        withMount({ storeDir, environment: { MILLRACE_TEST_DIE: 'data:40' } }, (mount) =>
+          endWithoutFusectl(mount, isMoved ? `${storeDir}-elsewhere` : undefined),
+        ),
+      ),
+    );
+  }
+} else {
+  for (const [death, name] of DEATHS) {
+    mountTest(
+      `a thread that dies (${death}) ends the mount: errors, status 1, no hang, no loss`,
+      async () => {
+        const storeDir = temporaryDirectory('death');
+        try {
+          await withMount(
+            { storeDir, environment: { MILLRACE_TEST_DIE: death } },
+            async (mount) => {
+              const ended = once(mount.child, 'exit');
+              await writeThroughTheEnd(mount);
+              const [status] = await ended;
+              assert.equal(status, 1, mount.stderr());
+              assert.match(mount.stderr(), name);
+              assert.equal(mountAt(mount.dir), undefined, 'the mount point is free again');
+            },
+          );
+          await withMount({ storeDir }, findKept);
+        } finally {
+          rmSync(storeDir, { recursive: true });
+        }
+      },
+      { needs: death.startsWith('front') ? 'front threads' : undefined },
+    );
+  }
+
   mountTest(
-    `a thread that dies (${death}) ends the mount: errors, status 1, no hang, no loss`,
+    'without fusectl, as in a container, a thread that dies keeps nobody waiting either',
     async () => {
-      const storeDir = temporaryDirectory('death');
-      try {
-        await withMount({ storeDir, environment: { MILLRACE_TEST_DIE: death } }, async (mount) => {
-          const ended = once(mount.child, 'exit');
-          await writeThroughTheEnd(mount);
-          const [status] = await ended;
-          assert.equal(status, 1, mount.stderr());
-          assert.match(mount.stderr(), name);
-          assert.equal(mountAt(mount.dir), undefined, 'the mount point is free again');
-        });
-        await withMount({ storeDir }, findKept);
-      } finally {
-        rmSync(storeDir, { recursive: true });
-      }
+      const words = ['umount -l /sys/fs/fuse/connections; exec "$0" "$1"', process.execPath];
+      const { NODE_TEST_CONTEXT: _, ...environment } = process.env;
+      const env = { ...environment, MILLRACE_TEST_WITHOUT_FUSECTL: '1' };
+      const own = fileURLToPath(import.meta.url);
+      await promisify(execFile)('unshare', ['-m', 'sh', '-c', ...words, own], { env });
     },
-    { needs: death.startsWith('front') ? 'front threads' : undefined },
+    { root: true, needs: 'front threads' },
+  );
+
+  mountTest(
+    'a native thread that does not end keeps nobody from being told how the mount did',
+    () =>
+      onStore('death', async (storeDir) => {
+        const pipe = `${storeDir}-pipe`;
+        execFileSync('mkfifo', [pipe]);
+        const environment = {
+          MILLRACE_TEST_DIE: 'data:40',
+          MILLRACE_STORE_FAULTS: `fifo=${pipe},after=3`,
+        };
+        try {
+          await withMount({ storeDir, environment }, async (mount) => {
+            const calls = new Syscalls({ onStuck: () => mount.abort() });
+            const ended = once(mount.child, 'exit');
+            const file = { path: `${mount.dir}/file`, synced: false };
+            assert.ok(ENDED.includes(await writeUntilToldOtherwise(calls, file)));
+            await calls.close();
+            const [status] = await ended;
+            assert.equal(status, 1, mount.stderr());
+            assert.match(mount.stderr(), /a native thread did not end/);
+          });
+        } finally {
+          rmSync(pipe);
+        }
+      }),
+    { needs: 'front threads' },
   );
 }

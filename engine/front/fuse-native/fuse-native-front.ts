@@ -111,9 +111,9 @@ export class FuseNativeFront implements Front {
     return native().unmount(this.#options.engine, lazy);
   }
 
-  async abort(): Promise<void> {
+  async abort(): Promise<string | null> {
     this.#lanes?.fail();
-    await native().abort(this.#options.engine);
+    return native().abort(this.#options.engine);
   }
 
   close(): void {

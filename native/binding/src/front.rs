@@ -49,7 +49,8 @@ pub fn mount(id: u32, options: MountOptions, ended: Function<'_, (), ()>) -> Res
     let session = session.map_err(|e| failed(e.to_string()))?;
     let point = session.point().clone();
     if let Err(error) = session.serve(&engine, options.threads as usize, ended) {
-        point.abort();
+        // Nobody uses it yet, and its descriptors are closed with the engine: that aborts it as well.
+        let _ = point.abort();
         return Err(failed(error.to_string()));
     }
     remember_mount(id, Mounted { point });
@@ -85,21 +86,20 @@ pub fn unmount(id: u32, lazy: bool) -> Result<AsyncTask<Unmount>> {
 pub struct Abort(Arc<MountPoint>);
 
 impl Task for Abort {
-    type Output = ();
-    type JsValue = ();
+    type Output = Option<String>;
+    type JsValue = Option<String>;
 
-    fn compute(&mut self) -> Result<()> {
-        self.0.abort();
-        Ok(())
+    fn compute(&mut self) -> Result<Self::Output> {
+        Ok(self.0.abort().err())
     }
 
-    fn resolve(&mut self, _env: Env, _output: ()) -> Result<()> {
-        Ok(())
+    fn resolve(&mut self, _env: Env, refusal: Self::Output) -> Result<Self::JsValue> {
+        Ok(refusal)
     }
 }
 
-/// Fail what is in flight and detach the mount, so that nobody hangs.
-#[napi(ts_return_type = "Promise<void>")]
+/// Fail what is in flight and detach the mount, so that nobody hangs; why the former could not be done.
+#[napi(ts_return_type = "Promise<string | null>")]
 pub fn abort(id: u32) -> Result<AsyncTask<Abort>> {
     Ok(AsyncTask::new(Abort(mounted(id)?.point)))
 }

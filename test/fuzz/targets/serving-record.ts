@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isServing, readRecord, writeRecord } from '../../../bin/serving-record.ts';
+import { isRunning } from '../../../bin/server-process.ts';
+import { findRecords, writeRecord } from '../../../bin/serving-record.ts';
 import { runDirectory } from '../../../bin/paths.ts';
 import { type FuzzTarget, scratchDirectory } from '../target.ts';
 
@@ -23,11 +24,14 @@ function recordFile(): string {
 
 function run(bytes: Buffer): void {
   writeFileSync(recordFile(), bytes);
-  const record = readRecord(MOUNT_POINT);
-  if (record === undefined) return;
+  const [found] = findRecords(MOUNT_POINT);
+  if (found === undefined) return;
+  const { record } = found;
+  assert.equal(typeof found.latest().pid, 'number');
+  found.close();
   assert.equal(record.mountPoint, MOUNT_POINT);
   assert.ok(Number.isInteger(record.pid));
-  assert.equal(typeof isServing(record), 'boolean');
+  assert.equal(typeof isRunning(record), 'boolean');
 }
 
 export const servingRecord: FuzzTarget = {
