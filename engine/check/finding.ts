@@ -57,7 +57,7 @@ export const ADVICE: Readonly<Record<FindingCode, string>> = {
   TREE_PAGE_DAMAGED:
     'Run fsck with --repair: what can be read becomes a new file, and the damaged one is kept beside it.',
   /** A root directory is gone, and with it the way to all that lay below. */
-  ROOT_MISSING: BACKUP,
+  ROOT_MISSING: `${REPAIR} What it held keeps its names; who may use it must be set again.`,
   /** The record of a namespace cannot be read, or is not where its name puts it. */
   NAMESPACE_DAMAGED: BACKUP,
   /** A root directory that no namespace leads to. */

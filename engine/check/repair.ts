@@ -4,15 +4,17 @@ import { ERRNO } from '../tree/errno.ts';
 import { COUNTERS_KEY, KeyMaker } from '../tree/keys.ts';
 import { isDirectory, S_IFDIR, typeOf } from '../tree/mode.ts';
 import { findName, mkdir, putName } from '../tree/names.ts';
+import { newRoot } from '../tree/namespaces.ts';
 import { type Inode, RecordCodec } from '../tree/records.ts';
 import { Session } from '../tree/session.ts';
 import type { Owner, Sealer, Time } from '../tree/types.ts';
 import { STATE } from './inode-table.ts';
-import { type CheckedTree, isLostRoot, linksOf } from './tree-check.ts';
+import { type CheckedTree, checkTree, isLostRoot, linksOf } from './tree-check.ts';
 
 /** Where inodes get a name that have none. */
 const LOST_AND_FOUND: Uint8Array = Buffer.from('lost+found');
-const LOST_AND_FOUND_MODE = 0o700;
+/** Of directories that are made: what they hold may have been for fewer than everybody. */
+const MADE_MODE = 0o700;
 const NO_INO = 0;
 /** Names that are tried for one inode before it stays as it is. */
 const NAMES_TRIED = 100;
@@ -27,14 +29,17 @@ export interface RepairOptions {
 }
 
 /**
- * Puts right what can be, by what a check found: counters, link counts, marks of orphans, parents
- * of directories, and names for inodes that have none. Each change is a transaction of its own.
+ * Puts right what can be, by what a check found: roots that are gone, counters, link counts, marks of
+ * orphans, parents of directories, and names for inodes that have none. Each change is a transaction
+ * of its own.
  *
  * Deletes no record but marks of orphans that are wrong, and replaces none that cannot be read but
  * the counters. Whether all is well afterwards only another check tells.
  */
 export function repairTree(checked: CheckedTree, options: RepairOptions): void {
-  new Repair(checked, options).run();
+  // What lies in a root has its name again as soon as there is one: only then is it known what else is wrong.
+  const found = new Repair(checked, options).makeRoots() ? checkTree(options) : checked;
+  new Repair(found, options).run();
 }
 
 class Repair {
@@ -49,6 +54,17 @@ class Repair {
     this.#session = new Session({ kv, sealer, codec, keys, onDamage: () => {} });
     this.#owner = owner;
     this.#now = now;
+  }
+
+  /** Makes the roots of namespaces whose records are gone; whether there were any. */
+  makeRoots(): boolean {
+    const { lostRoots } = this.#checked;
+    const session = this.#session;
+    for (const ino of lostRoots) {
+      const root = { ...newRoot(ino, this.#owner, this.#now), mode: S_IFDIR | MADE_MODE };
+      session.transact(() => session.save(root));
+    }
+    return lostRoots.length > 0;
   }
 
   run(): void {
@@ -125,7 +141,7 @@ class Repair {
     session.transact(() => {
       const place = this.#lostAndFound(root);
       const inode = session.load(ino);
-      if (place === undefined || typeof inode === 'number') return;
+      if (place === undefined || place.ino === ino || typeof inode === 'number') return;
       const name = this.#freeName(place.ino, ino);
       if (name === undefined) return;
       const isDir = isDirectory(inode);
@@ -142,13 +158,14 @@ class Repair {
     const session = this.#session;
     const { inodes } = this.#checked;
     const row = inodes.find(root);
-    if (row < 0 || !inodes.has(row, STATE.ROOT)) return undefined;
+    // What lies in a root that cannot be read has its name there still.
+    if (row < 0 || !inodes.has(row, STATE.ROOT) || inodes.has(row, STATE.DAMAGED)) return undefined;
     const found = findName(session, root, LOST_AND_FOUND);
     if (typeof found !== 'number') {
       const inode = session.load(found.record.ino);
       return typeof inode !== 'number' && isDirectory(inode) ? inode : undefined;
     }
-    const creation = { mode: LOST_AND_FOUND_MODE, owner: this.#owner };
+    const creation = { mode: MADE_MODE, owner: this.#owner };
     const made = mkdir(session, { parent: root, name: LOST_AND_FOUND, creation, now: this.#now });
     if (typeof made === 'number') return undefined;
     const inode = session.load(made.ino);

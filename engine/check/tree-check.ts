@@ -39,6 +39,8 @@ export interface CheckedTree {
   readonly nextIno: number;
   /** Orphans' marks that lead to no inode. */
   readonly strayOrphans: readonly number[];
+  /** Roots of namespaces without a record. */
+  readonly lostRoots: readonly number[];
 }
 
 /**
@@ -55,7 +57,7 @@ export function checkTree({ kv, sealer, onExtent, onRecord }: TreeCheckOptions):
   reader.eachUnknown();
   readInodes(reader, inodes);
   const strayOrphans = readOrphans(reader, inodes);
-  readNamespaces(reader, inodes);
+  const lostRoots = readNamespaces(reader, inodes);
   const names = new NameCheck(reader, inodes);
   names.run();
   checkReachability(inodes, findings);
@@ -65,7 +67,7 @@ export function checkTree({ kv, sealer, onExtent, onRecord }: TreeCheckOptions):
   const last = inodes.length === 0 ? ROOT_INO : inodes.ino[inodes.length - 1];
   const nextIno = Math.max(last, names.largestIno) + 1;
   const counters = readCounters(reader, { nextIno, inodes: inodes.length });
-  return { findings, inodes, names: names.count, counters, nextIno, strayOrphans };
+  return { findings, inodes, names: names.count, counters, nextIno, strayOrphans, lostRoots };
 }
 
 function readInodes(reader: RecordReader, table: InodeTable): void {
@@ -131,9 +133,15 @@ function readOrphans(reader: RecordReader, table: InodeTable): number[] {
   return stray;
 }
 
-function readNamespaces(reader: RecordReader, table: InodeTable): void {
+/** Roots without a record. */
+function readNamespaces(reader: RecordReader, table: InodeTable): number[] {
   const { findings } = reader;
-  checkRoot(table, ROOT_INO, findings);
+  const lost: number[] = [];
+  const check = (ino: number): void => {
+    checkRoot(table, ino, findings);
+    if (table.find(ino) < 0) lost.push(ino);
+  };
+  check(ROOT_INO);
   reader.each(KEY.NAMESPACE, (key, sealed) => {
     const subject = subjectOf(key);
     const record = reader.name(key, sealed);
@@ -146,8 +154,9 @@ function readNamespaces(reader: RecordReader, table: InodeTable): void {
       const what = 'the record of a namespace lies where another one belongs';
       findings.add({ code: 'NAMESPACE_DAMAGED', what, inodes: [record.ino], subject });
     }
-    checkRoot(table, record.ino, findings);
+    check(record.ino);
   });
+  return lost;
 }
 
 function checkRoot(table: InodeTable, ino: number, findings: Findings): void {

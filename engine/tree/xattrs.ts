@@ -53,8 +53,14 @@ export function getxattr(session: Session, ino: number, name: Uint8Array): Resul
   // One that is lost is not one that never was.
   const inode = session.load(ino);
   if (typeof inode === 'number' || inode.xattrs === 0) return ERRNO.ENODATA;
-  const listed = listxattr(session, ino);
-  return typeof listed === 'number' ? listed : ERRNO.ENODATA;
+  // Counted, not opened: values may be large, and programs ask for what is not there.
+  let stored = 0;
+  session.scan(allOfInode(KEY.XATTR, ino), () => ++stored < inode.xattrs);
+  return stored < inode.xattrs ? lacksAttributes(session, ino) : ERRNO.ENODATA;
+}
+
+function lacksAttributes(session: Session, ino: number): Errno {
+  return session.damaged(session.keys.inode(ino), 'counts attributes that are not there');
 }
 
 export interface XattrChange {
@@ -120,7 +126,7 @@ export function listxattr(session: Session, ino: number): Result<Uint8Array> {
   if (typeof inode === 'number') return inode;
   const names = namesOf(session, ino);
   if (typeof names === 'number' || countNames(names) >= inode.xattrs) return names;
-  return session.damaged(session.keys.inode(ino), 'counts attributes that are not there');
+  return lacksAttributes(session, ino);
 }
 
 function namesOf(session: Session, ino: number): Result<Uint8Array> {

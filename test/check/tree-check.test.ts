@@ -17,6 +17,7 @@ import {
   extent,
   FILE,
   file,
+  listNames,
   ok,
   OWNER,
   T0,
@@ -338,6 +339,8 @@ test('a repair puts right what can be, and a second check proves it', () => {
     (f) => remove(f, nameKey(f, ROOT_INO, 'a')),
     (f) => remove(f, nameKey(f, f.inodes.other, 'h')),
     (f) => remove(f, keys.inode(f.inodes.orphan)),
+    (f) => remove(f, keys.inode(ROOT_INO)),
+    (f) => remove(f, keys.inode(f.inodes.other)),
     (f) => remove(f, keys.orphan(f.inodes.orphan)),
     (f) => remove(f, keys.namespace(f.sealer.nameHash(0, bytes('other')))),
     (f) => remove(f, COUNTERS_KEY),
@@ -371,6 +374,33 @@ test('an inode without a name gets one in lost+found, with all that is below', (
   repair(fixture);
   assert.equal(ok(fixture.reopen().lookup(lost.ino, bytes(`#${inodes.s}`))).ino, inodes.s);
   assert.deepEqual(told(fixture), []);
+});
+
+test('a root that is gone comes back with every name that lay in it, and nothing else is moved', () => {
+  for (const root of ['default', 'other'] as const) {
+    const fixture = newTree();
+    const { inodes } = fixture;
+    const names = (): string[] =>
+      [ROOT_INO, inodes.other].map((ino) => listNames(fixture.reopen(), ino).join());
+    const before = names();
+    remove(fixture, keys.inode(root === 'default' ? ROOT_INO : inodes.other));
+    assert.ok(check(fixture).findings.list.some(({ code }) => code === 'ROOT_MISSING'));
+    repair(fixture);
+    assert.deepEqual(told(fixture), []);
+    assert.deepEqual(names(), before);
+  }
+});
+
+test('what lies in a root that cannot be read gets no second name', () => {
+  const fixture = newTree();
+  directory(fixture.reopen(), ROOT_INO, 'lost+found');
+  const before = records(fixture).length;
+  const key = Buffer.from(keys.inode(ROOT_INO));
+  const [, sealed] = records(fixture).find(([each]) => each.equals(key)) as [Buffer, Buffer];
+  sealed[0] ^= 1;
+  put(fixture, key, sealed);
+  repair(fixture);
+  assert.equal(records(fixture).length, before);
 });
 
 test('a namespace that lost its name gets another one', () => {

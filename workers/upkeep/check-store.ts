@@ -48,13 +48,20 @@ async function checkRebuilt(
   const { treeFile } = task;
   const rebuilt = await rebuildTreeFile(treeFile);
   try {
-    const outcome = await withTree({ treeFile: rebuilt, engine: task.engine }, (kv, sealer) =>
-      new StoreCheck(task, { kv, sealer }, damage).run(),
+    let hasRoots = false;
+    const outcome = await withTree(
+      { treeFile: rebuilt, engine: task.engine },
+      async (kv, sealer) => {
+        const check = new StoreCheck(task, { kv, sealer }, damage);
+        const told = await check.run();
+        hasRoots = check.hasRoots;
+        return told;
+      },
     );
     if ('failure' in outcome || !task.repair) return outcome;
     // Without its root, the next mount would take the tree for one that was never used.
-    if ((outcome.counts['ROOT_MISSING'] ?? 0) === 0) await installRebuilt(treeFile);
-    else return { failure: 'the root directory lay in one of the damaged pages' };
+    if (!hasRoots) return { failure: 'a root directory lay in one of the damaged pages' };
+    await installRebuilt(treeFile);
     return outcome;
   } finally {
     removeRebuilt(treeFile);
@@ -78,6 +85,8 @@ class StoreCheck {
   readonly #damage: readonly Finding[];
   #references: ExtentReferences;
   #records = 0;
+  /** Whether the tree, as it is after a repair, has the roots of all its namespaces. */
+  hasRoots = false;
 
   constructor(
     task: CheckTask,
@@ -159,6 +168,7 @@ class StoreCheck {
     report: ScrubReport,
   ): CheckOutcome {
     const { findings, inodes, names } = checked;
+    this.hasRoots = !findings.counts.has('ROOT_MISSING');
     const paths = this.#paths(checked);
     const left = findings.list.map((finding) => reported(finding, paths.of(finding), false));
     const counts: Record<string, number> = Object.fromEntries(findings.counts);
