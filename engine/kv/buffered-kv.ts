@@ -112,7 +112,7 @@ export class BufferedKv implements Kv, Transaction {
   }
 
   static async #recovered(below: Kv, log: WriteAheadLog): Promise<BufferedKv> {
-    const records = recover(below, log);
+    const records = await recover(below, log);
     const kv = new BufferedKv(below, log);
     if (!log.wasLeft) return kv;
     if (records > 0) pass('log-replayed');
@@ -486,27 +486,41 @@ export class BufferedKv implements Kv, Transaction {
   }
 }
 
-/** Writes what an earlier process left in the log where it belongs; how many records that were. */
-function recover(below: Kv, log: WriteAheadLog): number {
+/**
+ * Writes what an earlier process left in the log where it belongs; how many records that were.
+ *
+ * In small commits, for which a full disk has room when it has none for a large one. The last one says that all of the
+ * log is written: whoever is killed before begins anew, and comes to the same.
+ */
+async function recover(below: Kv, log: WriteAheadLog): Promise<number> {
   const left = new Map<string, { key: Uint8Array; value: Uint8Array | undefined }>();
-  let bytes = POSITION_BYTES;
   const written = below.read(writtenPosition);
-  const records = log.replay((key, value) => {
-    left.set(nameOf(key), { key, value });
-    bytes += key.length + (value?.length ?? 0);
-  }, written);
+  const records = log.replay((key, value) => left.set(nameOf(key), { key, value }), written);
   // A store without room for a commit can be opened when it needs none.
   if (records === 0) return 0;
-  below.transact(
-    (transaction) => {
-      for (const { key, value } of left.values()) {
-        if (value === undefined) transaction.remove(key);
-        else transaction.put(key, value);
-      }
-      putWrittenPosition(transaction, log.next);
-    },
-    { keys: left.size + 1, bytes },
-  );
+  const changes = [...left.values()];
+  let at = 0;
+  do {
+    const keys = below.isShort === true ? KEYS_SHORT_MAX : KEYS_MAX;
+    const some: typeof changes = [];
+    let bytes = POSITION_BYTES;
+    for (; at < changes.length && some.length < keys && bytes < BYTES_MAX; at++) {
+      const change = changes[at] as (typeof changes)[number];
+      bytes += change.key.length + (change.value?.length ?? 0);
+      some.push(change);
+    }
+    below.transact(
+      (transaction) => {
+        for (const { key, value } of some) {
+          if (value === undefined) transaction.remove(key);
+          else transaction.put(key, value);
+        }
+        if (at >= changes.length) putWrittenPosition(transaction, log.next);
+      },
+      { keys: some.length + 1, bytes },
+    );
+    if (below.wantsSync === true) await below.sync();
+  } while (at < changes.length);
   return records;
 }
 

@@ -57,12 +57,16 @@ function append(log: WriteAheadLog, changes: Record<string, string | undefined>)
 /** A Kv below that counts its commits and syncs, and refuses them when told to. */
 class Below extends MemoryKv {
   refuses = false;
+  /** Commits from this one on are refused. */
+  refusesFrom = Number.POSITIVE_INFINITY;
   commits = 0;
   syncs = 0;
 
   override transact<T>(body: (transaction: Transaction) => T): T {
     return super.transact((transaction) => {
-      if (this.refuses) throw new MillraceError('STORE_IO', 'no space');
+      if (this.refuses || this.commits >= this.refusesFrom) {
+        throw new MillraceError('STORE_IO', 'no space');
+      }
       this.commits += 1;
       return body(transaction);
     });
@@ -302,6 +306,32 @@ test('a flush goes to the log, and the next process finds it', async () => {
   const next = await BufferedKv.open(below, openLog(paths));
   assert.deepEqual([text(next, 'a'), text(next, 'b'), text(next, 'lost')], ['2', '3', undefined]);
   assert.equal(text(below, 'a'), '2');
+});
+
+test('a long log is replayed in small commits, and once more where that was stopped', async () => {
+  const paths = newPaths();
+  const below = new Below();
+  const kv = await openSynced(below, paths);
+  below.refuses = true;
+  const keys = Array.from({ length: 700 }, (_, i) => `key ${i}`);
+  for (const [i, key] of keys.entries()) {
+    put(kv, key, `old ${i}`);
+    put(kv, key, `value ${i}`);
+    if (i % 50 === 49) kv.flush();
+  }
+  assert.equal(kv.isUnflushed, false);
+  // The process ends here, and the next one when it has written a part.
+  below.refuses = false;
+  below.refusesFrom = below.commits + 2;
+  // Its file is there after the end of a process.
+  below.close = () => Promise.resolve();
+  await assert.rejects(BufferedKv.open(below, openLog(paths)), { code: 'STORE_IO' });
+  const written = keys.filter((key) => text(below, key) !== undefined).length;
+  assert.ok(written > 0 && written < keys.length, `${written} of ${keys.length}`);
+  below.refusesFrom = Number.POSITIVE_INFINITY;
+  const next = await BufferedKv.open(copyOf(below), openLog(paths));
+  for (const [i, key] of keys.entries()) assert.equal(text(next, key), `value ${i}`);
+  assert.equal(text(next, 'first'), 'change');
 });
 
 test('a sync waits for the log alone', async () => {

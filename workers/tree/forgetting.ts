@@ -13,13 +13,14 @@ import type { Commits } from './commits.ts';
 import type { Orphans } from './orphans.ts';
 import type { Owners } from './owners.ts';
 import type { OpenInode, Slots } from './slots.ts';
+import { REMOVED_KEYS_MAX } from './turn.ts';
 
 /** Inodes that are deleted in one transaction: small commits keep LMDB's list of free pages short. */
 const RECLAIM_INODES = 16;
 
 /** What a {@link Forgetting} is made of. */
 interface Parts {
-  kv: Pick<BufferedKv, 'isFull'>;
+  kv: Pick<BufferedKv, 'isFull' | 'isFailing' | 'size'>;
   tree: Tree;
   slots: Slots;
   orphans: Orphans;
@@ -141,8 +142,9 @@ export class Forgetting {
 
   /** Deletes a bounded part of what unlinked inodes leave behind. True: there is more to do. */
   reclaimSome(): boolean {
-    const ino = this.#doomed.at(-1);
-    if (ino === undefined) return false;
+    if (this.#doomed.length === 0) return false;
+    // What the tree's file does not take waits in memory and in the log, both of which are bounded.
+    if (this.#kv.isFailing && this.#kv.size >= REMOVED_KEYS_MAX) return false;
     this.#tree.transact(() => {
       for (let i = 0; i < RECLAIM_INODES; i++) {
         const next = this.#doomed.at(-1);

@@ -1,6 +1,7 @@
 /** The life of the tree worker's thread: turns while there is work, its event loop when there is none. */
 import { Buffer } from 'node:buffer';
 import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { MillraceError } from '../../engine/errors.ts';
 import { replayJournals } from '../../engine/journal/replay.ts';
@@ -118,7 +119,12 @@ export async function runTreeWorker(memory: SharedMemory, task: TreeTask): Promi
       const { number } = order;
       worker.collect(order, (outcome) => say({ type: 'collected', number, outcome }));
     } else if (order.type === 'drain') {
-      worker.commitAll((errno) => say({ type: 'drained', errno, inodes: worker.dirtyInodes() }));
+      worker.commitAll((errno) => {
+        // What the log alone has would be refused once more when the Kv is closed.
+        const isBehind = errno === 0 && kv.isFailing && !worker.writeBack();
+        const late = isBehind ? constants.errno.ENOSPC : errno;
+        say({ type: 'drained', errno: late, inodes: worker.dirtyInodes() });
+      });
     } else {
       // A thread may die while it is sealed already: that is one journal.
       sealing ??= sealJournal(

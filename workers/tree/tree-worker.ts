@@ -77,8 +77,9 @@ const REMOVES = new Set<number>([
   OPCODE.UNLINK,
   OPCODE.RMDIR,
   OPCODE.REMOVEXATTR,
-  // A truncation.
+  // A truncation, and what makes a hole or is refused later.
   OPCODE.SETATTR,
+  OPCODE.FALLOCATE,
 ]);
 
 /** What a tree worker is made of. */
@@ -284,7 +285,8 @@ export class TreeWorker implements ControlHost {
     const turn = this.#turn;
     const request = this.#requests.read(slot);
     const { opcode, node } = request;
-    if (!READ_ONLY.has(opcode) && !isControl(node) && turn.refuses(REMOVES.has(opcode))) {
+    const isChange = !READ_ONLY.has(opcode) && opcode !== OPCODE.FSYNCDIR && !isControl(node);
+    if (isChange && turn.refuses(REMOVES.has(opcode))) {
       return turn.reply(slot, constants.errno.ENOSPC);
     }
     const outcome = this.#operations.handle(request, turn.answer());

@@ -19,7 +19,7 @@ import { type Outcome, PENDING } from './request.ts';
 /** Room that every answer must have; a turn with less is ended early. */
 const ANSWER_ROOM = 1 << 20;
 /** Keys of removals that may wait for a tree's file that takes nothing: what they leave may be what makes room. */
-const REMOVED_KEYS_MAX = 1024;
+export const REMOVED_KEYS_MAX = 1024;
 
 /** A reply that is sent when what it tells of is flushed. */
 interface HeldReply {
